@@ -24,8 +24,6 @@ void Checksum::Update(const void* bytes, std::size_t size) {
 
 std::uint64_t Checksum::Value() const { return XXH3_64bits_digest(state_->xxh); }
 
-std::uint64_t ChecksumOf(std::string_view bytes) {
-  return XXH3_64bits(bytes.data(), bytes.size());
-}
+std::uint64_t ChecksumOf(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
 }  // namespace fr

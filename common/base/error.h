@@ -8,11 +8,11 @@ namespace fr {
 
 // The numbers travel over the RPC: never renumber.
 enum class ErrorCode {
-  kInternal = 1,            // a broken promise of our own code
-  kInvalidArgument = 2,     // the request, file or flag is wrong; repeating it will not help
-  kNotFound = 3,            // no such job, file, key
-  kDataLoss = 4,            // a file is truncated, damaged or lies about itself
-  kUnavailable = 5,         // the other side cannot be reached now
+  kInternal = 1,         // a broken promise of our own code
+  kInvalidArgument = 2,  // the request, file or flag is wrong; repeating it will not help
+  kNotFound = 3,         // no such job, file, key
+  kDataLoss = 4,         // a file is truncated, damaged or lies about itself
+  kUnavailable = 5,      // the other side cannot be reached now
   kDeadlineExceeded = 6,
   kFailedPrecondition = 7,  // right in itself, but not in this state
   kResourceExhausted = 8,   // memory, disk, slots

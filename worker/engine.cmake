@@ -1,0 +1,17 @@
+# What needs LibTorch and MPI.
+
+find_package(MPI REQUIRED COMPONENTS C)
+find_package(LibTorch REQUIRED)
+
+file(GLOB FR_ENGINE_SOURCES CONFIGURE_DEPENDS comm/*.cpp backbones/*.cpp heads/*.cpp optim/*.cpp
+     eval/*.cpp checkpoint/*.cpp telemetry/*.cpp train/*.cpp)
+fr_library(
+  fr_engine
+  SOURCES ${FR_ENGINE_SOURCES}
+  LINK fr_data fr_common LibTorch::LibTorch MPI::MPI_C nlohmann_json::nlohmann_json)
+# Open MPI's C++ bindings are long gone from the standard, but not from its headers.
+target_compile_definitions(fr_engine PUBLIC OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
+target_precompile_headers(fr_engine PRIVATE engine_pch.h)
+if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/cli/fr_worker.cpp)
+  fr_executable(fr-worker SOURCES cli/fr_worker.cpp LINK fr_engine CLI11::CLI11)
+endif()
