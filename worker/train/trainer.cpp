@@ -1,0 +1,259 @@
+#include "worker/train/trainer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "common/base/clock.h"
+#include "common/base/error.h"
+#include "common/base/logging.h"
+#include "common/config/job_config.h"
+#include "worker/backbones/backbone.h"
+#include "worker/comm/communicator.h"
+#include "worker/data/loader.h"
+#include "worker/eval/verifier.h"
+#include "worker/heads/margin_head.h"
+#include "worker/optim/flat_parameters.h"
+#include "worker/optim/learning_rate.h"
+#include "worker/optim/sgd.h"
+#include "worker/telemetry/metric_points.h"
+#include "worker/telemetry/run_link.h"
+#include "worker/train/network_input.h"
+
+namespace fr {
+namespace {
+
+// Images at a time in validation: large enough for full speed, small enough for any worker.
+constexpr int kValidationBatch = 64;
+
+std::shared_ptr<Backbone> BuildBackbone(const JobSpec& spec, Communicator& comm) {
+  BackboneOptions options;
+  options.network = spec.model().network();
+  options.embedding_size = spec.model().embedding_size();
+  options.dropout = spec.model().dropout();
+  if (spec.model().batch_norm() == BatchNormMode::global) options.batch_norm_comm = &comm;
+  torch::manual_seed(spec.train().seed());
+  return MakeBackbone(options);
+}
+
+SgdOptions BackboneSgd(const OptimizerSpec& spec) {
+  SgdOptions options;
+  options.momentum = spec.momentum();
+  options.weight_decay = spec.weight_decay();
+  options.clip_norm = spec.clip_norm();
+  return options;
+}
+
+MarginHeadOptions HeadOptions(const JobSpec& spec) {
+  MarginHeadOptions options;
+  options.embedding_size = spec.model().embedding_size();
+  options.scale = spec.loss().scale();
+  options.margin = spec.loss().margin();
+  options.momentum = spec.optimizer().momentum();
+  options.weight_decay = spec.optimizer().weight_decay();
+  options.seed = spec.train().seed();
+  return options;
+}
+
+// A global batch in rank order: as even as it goes, the first ranks take one more.
+std::vector<std::int64_t> RowsPerRank(std::int64_t total_batch, int world_size) {
+  std::vector<std::int64_t> rows(world_size, total_batch / world_size);
+  for (std::int64_t rank = 0; rank < total_batch % world_size; ++rank) ++rows[rank];
+  return rows;
+}
+
+LoaderOptions MakeLoaderOptions(const JobSpec& spec, const std::vector<std::int64_t>& rows,
+                                int rank, SamplePosition start) {
+  LoaderOptions options;
+  options.seed = spec.train().seed();
+  options.threads = spec.data().loader_threads();
+  options.flip = spec.data().flip();
+  for (int r = 0; r < static_cast<int>(rows.size()); ++r) {
+    if (r == rank) options.slice_begin = options.total_batch;
+    options.total_batch += rows[r];
+    if (r == rank) options.slice_end = options.total_batch;
+  }
+  options.start_epoch = start.epoch;
+  options.start_samples = start.samples;
+  return options;
+}
+
+}  // namespace
+
+struct Trainer::Parts {
+  Parts(const TrainerInputs& in, std::int64_t total_batch)
+      : rows(RowsPerRank(total_batch, in.comm.world_size())),
+        backbone(BuildBackbone(in.spec, in.comm)),
+        parameters(*backbone),
+        optimizer(BackboneSgd(in.spec.optimizer()), parameters.values().numel()),
+        head(HeadOptions(in.spec), in.plan.ranges[in.comm.rank()], in.comm) {}
+
+  TrainingState state() { return {backbone.get(), &parameters, &optimizer, &head}; }
+
+  std::vector<std::int64_t> rows;  // of the global batch, per rank
+  std::shared_ptr<Backbone> backbone;
+  FlatParameters parameters;
+  Sgd optimizer;
+  MarginHead head;
+  std::unique_ptr<Loader> loader;  // made once it is known where to start
+};
+
+// Sums since the last report.
+struct Trainer::Interval {
+  std::int64_t steps = 0;
+  double loss = 0;
+  double accuracy = 0;
+  double gradient_norm = 0;
+  double train_ms = 0;  // in steps, without validation and checkpoints
+  double wait_ms = 0;   // of that, for the loader
+};
+
+Trainer::Trainer(const TrainerInputs& inputs)
+    : inputs_(inputs),
+      total_batch_(TotalBatchSize(inputs.spec, inputs.comm.world_size())),
+      interval_(std::make_unique<Interval>()) {
+  const std::int64_t images = inputs_.training_set.num_images();
+  if (images < total_batch_) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{}: {} images are fewer than one global batch of {}: lower "
+                            "data.batch_size or resources.workers",
+                            inputs_.training_set.directory().string(), images, total_batch_));
+  }
+  parts_ = std::make_unique<Parts>(inputs_, total_batch_);
+  last_step_ = total_steps();
+}
+
+Trainer::~Trainer() = default;
+
+std::int64_t Trainer::total_steps() const {
+  const TrainSpec& train = inputs_.spec.train();
+  const std::int64_t all = step_ + RemainingSteps(position_, train.epochs(),
+                                                  inputs_.training_set.num_images(), total_batch_);
+  return train.has_max_steps() ? std::min<std::int64_t>(all, train.max_steps()) : all;
+}
+
+void Trainer::Restore(const CheckpointManifest& manifest) {
+  if (manifest.seed() != inputs_.spec.train().seed()) {
+    spdlog::warn(
+        "the checkpoint was trained with seed {}, this job says {}: the order of samples changes",
+        manifest.seed(), inputs_.spec.train().seed());
+  }
+  ReadCheckpoint(manifest, parts_->state());
+  step_ = manifest.step();
+  position_ = {manifest.epoch(), manifest.samples_in_epoch()};
+  validation_.assign(manifest.validation().begin(), manifest.validation().end());
+  last_step_ = total_steps();
+}
+
+bool Trainer::Due(std::int64_t every) const {
+  return step_ == last_step_ || (every > 0 && step_ % every == 0);
+}
+
+void Trainer::Run() {
+  const JobSpec& spec = inputs_.spec;
+  if (step_ == 0 && spec.train().validate_at_start()) ValidateAll();
+  parts_->loader = std::make_unique<Loader>(
+      inputs_.training_set, MakeLoaderOptions(spec, parts_->rows, inputs_.comm.rank(), position_));
+  while (step_ < last_step_) {
+    TrainStep();
+    if (Due(spec.train().log_every())) ReportInterval();
+    if (Due(spec.train().validate_every())) ValidateAll();
+    if (Due(spec.checkpoint().every())) WriteAndCommitCheckpoint();
+  }
+}
+
+void Trainer::TrainStep() {
+  const std::int64_t started_ms = SteadyMillis();
+  const std::int64_t waited_before_ms = parts_->loader->waited_ms();
+  position_ = BatchStart(position_, inputs_.training_set.num_images(), total_batch_);
+  const Batch batch = parts_->loader->Next();
+  const double lr = LearningRate(inputs_.spec.optimizer(), step_, last_step_);
+
+  parts_->backbone->train();
+  const torch::Tensor embeddings = parts_->backbone->forward(NetworkInput(batch));
+  const HeadStepResult head =
+      parts_->head.Step(embeddings.detach(), LabelTensor(batch), parts_->rows, lr);
+  embeddings.backward(head.embedding_gradients);
+  // The head's gradients carry 1 / global batch, so the sum over ranks is the mean's gradient.
+  inputs_.comm.AllReduceSum(parts_->parameters.gradients());
+  const double gradient_norm =
+      parts_->optimizer.Step(parts_->parameters.values(), parts_->parameters.gradients(), lr);
+
+  ++step_;
+  position_.samples += total_batch_;
+  interval_->steps += 1;
+  interval_->loss += head.loss;
+  interval_->accuracy += head.accuracy;
+  interval_->gradient_norm += gradient_norm;
+  interval_->train_ms += static_cast<double>(SteadyMillis() - started_ms);
+  interval_->wait_ms += static_cast<double>(parts_->loader->waited_ms() - waited_before_ms);
+}
+
+void Trainer::ReportInterval() {
+  const Interval sums = std::exchange(*interval_, Interval{});
+  if (inputs_.link == nullptr) return;
+  const auto steps = static_cast<double>(sums.steps);
+  const double seconds = std::max(sums.train_ms, 1.0) / 1000;
+  const double images_per_second = steps * static_cast<double>(total_batch_) / seconds;
+
+  const double epochs_done = static_cast<double>(position_.epoch) +
+                             static_cast<double>(position_.samples) /
+                                 static_cast<double>(inputs_.training_set.num_images());
+  const double lr = LearningRate(inputs_.spec.optimizer(), step_ - 1, last_step_);
+  const std::vector<MetricPoint> points = {
+      MakePoint("train/loss", step_, sums.loss / steps),
+      MakePoint("train/accuracy", step_, sums.accuracy / steps),
+      MakePoint("train/gradient_norm", step_, sums.gradient_norm / steps),
+      MakePoint("train/lr", step_, lr),
+      MakePoint("train/images_per_second", step_, images_per_second),
+      MakePoint("train/epoch", step_, epochs_done),
+      MakePoint("train/data_wait_share", step_, sums.wait_ms / std::max(sums.train_ms, 1.0))};
+
+  Progress progress;
+  progress.set_step(step_);
+  progress.set_total_steps(last_step_);
+  progress.set_epoch(static_cast<std::int32_t>(position_.epoch));
+  progress.set_loss(sums.loss / steps);
+  progress.set_images_per_second(images_per_second);
+  progress.set_seconds_left(static_cast<double>(last_step_ - step_) * seconds / steps);
+  inputs_.link->Report(points, progress);
+}
+
+void Trainer::ValidateAll() {
+  AverageBuffers(*parts_->backbone, inputs_.comm);
+  validation_.clear();
+  for (const NamedVerificationSet& named : inputs_.verification_sets) {
+    validation_.push_back(
+        Verify(*parts_->backbone, named.set, named.name, step_, kValidationBatch, inputs_.comm));
+  }
+  if (inputs_.link == nullptr || validation_.empty()) return;
+  Progress progress;
+  progress.set_step(step_);
+  progress.set_total_steps(last_step_);
+  std::vector<MetricPoint> points;
+  for (const ValidationResult& result : validation_) {
+    for (MetricPoint& point : ValidationPoints(result)) points.push_back(std::move(point));
+  }
+  inputs_.link->Report(points, progress);
+}
+
+void Trainer::WriteAndCommitCheckpoint() {
+  AverageBuffers(*parts_->backbone, inputs_.comm);
+  CheckpointManifest manifest;
+  manifest.set_step(step_);
+  manifest.set_epoch(static_cast<std::int32_t>(position_.epoch));
+  manifest.set_samples_in_epoch(position_.samples);
+  manifest.set_seed(inputs_.spec.train().seed());
+  manifest.set_created_ms(UnixMillis());
+  manifest.set_network(inputs_.spec.model().network());
+  manifest.set_embedding_size(inputs_.spec.model().embedding_size());
+  manifest.set_num_identities(inputs_.plan.num_identities);
+  manifest.set_total_batch_size(total_batch_);
+  for (const ValidationResult& result : validation_) *manifest.add_validation() = result;
+  manifest = WriteCheckpoint(inputs_.run_dir, std::move(manifest), inputs_.plan, parts_->state(),
+                             inputs_.comm);
+  if (inputs_.link != nullptr) inputs_.link->CommitCheckpoint(manifest);
+}
+
+}  // namespace fr

@@ -1,0 +1,77 @@
+#pragma once
+// The training loop: one object a rank, all ranks in step.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common/sharding/shard_plan.h"
+#include "proto/checkpoint.pb.h"
+#include "proto/job.pb.h"
+#include "worker/checkpoint/checkpoint.h"
+#include "worker/data/training_set.h"
+#include "worker/data/verification_set.h"
+#include "worker/train/sample_position.h"
+
+namespace fr {
+
+class Communicator;
+class RunLink;
+
+struct NamedVerificationSet {
+  std::string name;
+  VerificationSet set;
+};
+
+// What the loop works on; all of it outlives the trainer.
+struct TrainerInputs {
+  const JobSpec& spec;
+  const TrainingSet& training_set;
+  const std::vector<NamedVerificationSet>& verification_sets;
+  const ShardPlan& plan;
+  std::filesystem::path run_dir;  // checkpoints go below it
+  Communicator& comm;
+  RunLink* link;  // on rank 0; null elsewhere
+};
+
+class Trainer {
+ public:
+  // Builds network, head and optimizer from the job's seed: the same on any number of ranks.
+  // Collective, like every method. Throws Error(kInvalidArgument) when the set has fewer images
+  // than a global batch.
+  explicit Trainer(const TrainerInputs& inputs);
+  ~Trainer();
+
+  // Continues from `manifest` instead of the beginning. Throws Error(kDataLoss) for a checkpoint
+  // that is damaged or belongs to another network or set of identities.
+  void Restore(const CheckpointManifest& manifest);
+
+  // Trains to the end, with validation, checkpoints and metrics on the way as the job asks. A
+  // checkpoint is always made at the end.
+  void Run();
+
+ private:
+  struct Parts;
+  struct Interval;
+
+  void TrainStep();
+  void ReportInterval();
+  void ValidateAll();
+  void WriteAndCommitCheckpoint();
+  std::int64_t total_steps() const;
+  bool Due(std::int64_t every) const;
+
+  TrainerInputs inputs_;
+  std::int64_t total_batch_ = 0;
+  std::int64_t step_ = 0;  // optimizer steps done
+  std::int64_t last_step_ = 0;
+  SamplePosition position_;
+  std::vector<ValidationResult> validation_;  // the latest of each set
+  std::unique_ptr<Parts> parts_;
+  std::unique_ptr<Interval> interval_;
+};
+
+}  // namespace fr
