@@ -11,6 +11,8 @@ fr_library(
   LINK fr_data fr_common LibTorch::LibTorch MPI::MPI_C nlohmann_json::nlohmann_json)
 # Open MPI's C++ bindings are long gone from the standard, but not from its headers.
 target_compile_definitions(fr_engine PUBLIC OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
+# #pragma omp simd without OpenMP's run time: LibTorch brings its own threads.
+target_compile_options(fr_engine PRIVATE -fopenmp-simd)
 target_precompile_headers(fr_engine PRIVATE engine_pch.h)
 if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/cli/fr_worker.cpp)
   fr_executable(fr-worker SOURCES cli/fr_worker.cpp LINK fr_engine CLI11::CLI11)
