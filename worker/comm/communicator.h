@@ -2,6 +2,7 @@
 // Collectives over the ranks of a job, on CPU tensors through MPI.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,12 +31,16 @@ class MpiSession {
 class Communicator {
  public:
   Communicator();  // over MPI_COMM_WORLD, in a communicator of its own
+  // Over this process alone: what one rank would compute, next to what many do.
+  struct Self {};
+  explicit Communicator(Self);
   ~Communicator();
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
   int rank() const { return rank_; }
   int world_size() const { return world_size_; }
+  int ranks_on_this_host() const { return ranks_on_this_host_; }
 
   // In place, over all ranks. More than 2^31 elements are sent in pieces.
   void AllReduceSum(at::Tensor& tensor);
@@ -56,9 +61,10 @@ class Communicator {
 
  private:
   struct Impl;
-  Impl* impl_;
+  std::unique_ptr<Impl> impl_;
   int rank_ = 0;
   int world_size_ = 1;
+  int ranks_on_this_host_ = 1;
 };
 
 }  // namespace fr

@@ -51,6 +51,30 @@ class MarginHead {
   at::Tensor& momentum() { return momentum_; }
 
  private:
+  struct Target;
+  struct Batch;
+  // A target inside the present tile, after the margin.
+  struct TileTarget {
+    std::int64_t sample = 0;
+    std::int64_t column = 0;  // within the tile
+    float logit = 0;
+    double derivative = 0;  // of the margin function
+  };
+  // Over all identities of all ranks.
+  struct Softmax {
+    at::Tensor log_sum_exp;    // [B] float64
+    at::Tensor target_logits;  // [B] float64
+    double accuracy = 0;
+  };
+
+  std::vector<Target> OwnTargets(const at::Tensor& labels) const;
+  at::Tensor TileLogits(const Batch& batch, std::int64_t begin, std::int64_t end,
+                        std::vector<TileTarget>* tile_targets) const;
+  Softmax Normaliser(Batch& batch) const;                                                // pass 1
+  at::Tensor UpdateTiles(const Batch& batch, const at::Tensor& log_sum_exp, double lr);  // pass 2
+  void UpdateTile(const at::Tensor& h, const at::Tensor& inverse_norms, std::int64_t begin,
+                  double lr);
+
   MarginHeadOptions options_;
   IdentityRange range_;
   Communicator& comm_;
