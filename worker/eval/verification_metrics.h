@@ -12,7 +12,8 @@ struct VerificationMetrics {
   double threshold = 0;       // squared distance; mean over folds
   double auc = 0;             // area under the ROC curve; ties count half
   double eer = 0;             // where false accepts = false rejects, linearly interpolated
-  double tar_at_far_1e3 = 0;  // mean over folds; thresholds 0..4 step 0.001
+  double tar_at_far_1e3 = 0;  // mean over folds: the largest of the thresholds 0..4
+                              // step 0.001 whose FAR on the nine other folds is <= 1e-3
 };
 
 // `squared_distances[i]` (0..4) of pair i, `same[i]` whether it shows one identity. Ten folds in
