@@ -12,7 +12,7 @@
 namespace fr {
 
 struct JobConfig {
-  JobSpec spec;  // complete only if `diagnostics` is empty; paths are absolute
+  JobSpec spec;      // complete only if `diagnostics` is empty; paths are absolute
   std::string yaml;  // as it was read, before overrides
   std::vector<Diagnostic> diagnostics;
 };
@@ -23,8 +23,8 @@ enum class PathCheck { kMustExist, kIgnore };
 
 // Reads and checks `path`. Relative paths in it are taken from the directory of the file
 // itself; `~` is not expanded. Checks, among others: batch_size together with total_batch_size;
-// schedule.steps ascending, and given only for type step; keep_best naming a validation set of the job; with
-// kMustExist the data directory and its train.rec, train.idx and property, and every
+// schedule.steps ascending, and given only for type step; keep_best naming a validation set of the
+// job; with kMustExist the data directory and its train.rec, train.idx and property, and every
 // verification set. Throws Error(kNotFound | kIo) if the file itself cannot be read.
 JobConfig LoadJobConfig(const std::filesystem::path& path,
                         const std::vector<std::string>& overrides, PathCheck path_check);

@@ -13,8 +13,8 @@ namespace fr {
 // One mistake in a configuration file.
 struct Diagnostic {
   std::string file;
-  int line = 0;    // from 1; 0 when the mistake is of the file as a whole or of a flag
-  int column = 0;  // from 1
+  int line = 0;         // from 1; 0 when the mistake is of the file as a whole or of a flag
+  int column = 0;       // from 1
   std::string key;      // "optimizer.schedule.type"
   std::string message;  // what is wrong, what would be right
 };

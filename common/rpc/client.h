@@ -21,9 +21,9 @@ class RpcClient {
   RpcClient& operator=(const RpcClient&) = delete;
 
   // Sends `request` (its id is set here) and waits for its reply. Without one within
-  // `timeout_ms` throws Error(kUnavailable) that names the address and what to check; a reply that carries an
-  // error is thrown as that Error. Never resends by itself within a call: after a throw of
-  // kUnavailable the caller may call again with the same request, since every request that
+  // `timeout_ms` throws Error(kUnavailable) that names the address and what to check; a reply that
+  // carries an error is thrown as that Error. Never resends by itself within a call: after a throw
+  // of kUnavailable the caller may call again with the same request, since every request that
   // changes something is idempotent.
   Reply Call(Request request, std::int64_t timeout_ms);
 

@@ -27,8 +27,9 @@ class RpcServer {
   std::string address() const;
 
   // Answers requests for at most `timeout_ms`, returning early (after at least one was answered,
-  // once none waits). A message that is no Request gets an error reply where it can, and is otherwise
-  // dropped with a log line; no input ends the server. Messages over 64 MiB are refused by the socket.
+  // once none waits). A message that is no Request gets an error reply where it can, and is
+  // otherwise dropped with a log line; no input ends the server. Messages over 64 MiB are refused
+  // by the socket.
   void Serve(std::int64_t timeout_ms);
 
  private:

@@ -27,14 +27,15 @@ struct ShardPlan {
 };
 
 // Divides `num_identities` in proportion to `capacity_bytes[rank]` (memory each rank offers
-// to the head), rounded so that the largest relative load is least; equal capacities give ranges whose
-// sizes differ by one at most. A rank may receive none. Throws Error(kInvalidArgument) for
-// no ranks or a number that is not positive, Error(kResourceExhausted) if the sum of capacities cannot hold the head,
-// naming the bytes that lack.
+// to the head), rounded so that the largest relative load is least; equal capacities give ranges
+// whose sizes differ by one at most. A rank may receive none. Throws Error(kInvalidArgument) for no
+// ranks or a number that is not positive, Error(kResourceExhausted) if the ranks together cannot
+// hold the head in whole rows, naming the bytes that lack. The plan's generation is 0.
 ShardPlan PlanShards(std::int64_t num_identities, std::int64_t bytes_per_identity,
                      const std::vector<std::int64_t>& capacity_bytes);
 
-// Throws Error(kDataLoss) unless the ranges cover [0, num_identities) in order, without gap or overlap.
+// Throws Error(kDataLoss) unless the ranges cover [0, num_identities) in order, without gap or
+// overlap.
 void CheckShardPlan(const ShardPlan& plan);
 
 // A piece of an old shard that a new shard needs: identities `part` of old range `source`.
@@ -44,8 +45,9 @@ struct ShardSlice {
   bool operator==(const ShardSlice&) const = default;
 };
 
-// Which slices of `old_ranges` make up `wanted`, ascending. Throws Error(kDataLoss) if the old
-// ranges do not cover it.
+// Which slices of `old_ranges` (in any order; where they overlap, the one that begins first counts)
+// make up `wanted`, ascending and none of them empty. Throws Error(kDataLoss) if the old ranges do
+// not cover it.
 std::vector<ShardSlice> PlanReshard(const std::vector<IdentityRange>& old_ranges,
                                     IdentityRange wanted);
 

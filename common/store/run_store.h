@@ -28,7 +28,7 @@ class StoreBatch {
   void PutJob(const JobRecord& record);  // by record.number()
   // `index`: 0 for the job's first transition, and so on.
   void PutTransition(std::int64_t job, std::int64_t index, const Transition& transition);
-  void PutShardPlan(std::int64_t job, const ShardPlanProto& plan);  // by plan.generation()
+  void PutShardPlan(std::int64_t job, const ShardPlanProto& plan);           // by plan.generation()
   void PutCheckpoint(std::int64_t job, const CheckpointManifest& manifest);  // by manifest.step()
   void DeleteCheckpoint(std::int64_t job, std::int64_t step);
   // By name and step: the same point again replaces itself, and so does a step that a later
@@ -60,8 +60,8 @@ class RunStore {
   std::vector<JobRecord> Jobs() const;  // ascending in number
   std::optional<JobRecord> Job(std::int64_t job) const;
   std::optional<std::int64_t> JobOfSubmissionKey(const std::string& key) const;
-  std::vector<Transition> Transitions(std::int64_t job) const;        // in order
-  std::vector<ShardPlanProto> ShardPlans(std::int64_t job) const;     // ascending generation
+  std::vector<Transition> Transitions(std::int64_t job) const;          // in order
+  std::vector<ShardPlanProto> ShardPlans(std::int64_t job) const;       // ascending generation
   std::vector<CheckpointManifest> Checkpoints(std::int64_t job) const;  // ascending step
   // Series with ascending steps, ordered by name; `names` empty: all. Only steps > after_step.
   std::vector<MetricSeries> Metrics(std::int64_t job, const std::vector<std::string>& names,

@@ -1,0 +1,244 @@
+#include "common/store/run_store.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <limits>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+#include <rocksdb/db.h>
+#include <rocksdb/options.h>
+#include <rocksdb/write_batch.h>
+
+#include "common/base/error.h"
+#include "common/store/store_key.h"
+#include "common/store/store_open.h"
+
+namespace fr {
+namespace {
+
+using rocksdb::Slice;
+
+std::string MetricValue(const MetricPoint& point) {
+  return Int64Key(std::bit_cast<std::int64_t>(point.value())) + Int64Key(point.time_ms());
+}
+
+}  // namespace
+
+struct StoreBatch::Impl {
+  // A change of one row; without a value, its deletion.
+  struct Change {
+    StoreTable table;
+    std::string key;
+    std::optional<std::string> value;
+  };
+  std::vector<Change> changes;
+
+  void Put(StoreTable table, std::string key, std::string value) {
+    changes.push_back({table, std::move(key), std::move(value)});
+  }
+};
+
+StoreBatch::StoreBatch() : impl_(std::make_unique<Impl>()) {}
+StoreBatch::~StoreBatch() = default;
+StoreBatch::StoreBatch(StoreBatch&&) noexcept = default;
+StoreBatch& StoreBatch::operator=(StoreBatch&&) noexcept = default;
+
+void StoreBatch::PutJob(const JobRecord& record) {
+  impl_->Put(StoreTable::kJobs, Int64Key(record.number()), record.SerializeAsString());
+}
+
+void StoreBatch::PutTransition(std::int64_t job, std::int64_t index, const Transition& transition) {
+  impl_->Put(StoreTable::kTransitions, Int64Key(job) + Int64Key(index),
+             transition.SerializeAsString());
+}
+
+void StoreBatch::PutShardPlan(std::int64_t job, const ShardPlanProto& plan) {
+  impl_->Put(StoreTable::kPlans, Int64Key(job) + Int64Key(plan.generation()),
+             plan.SerializeAsString());
+}
+
+void StoreBatch::PutCheckpoint(std::int64_t job, const CheckpointManifest& manifest) {
+  impl_->Put(StoreTable::kCheckpoints, Int64Key(job) + Int64Key(manifest.step()),
+             manifest.SerializeAsString());
+}
+
+void StoreBatch::DeleteCheckpoint(std::int64_t job, std::int64_t step) {
+  impl_->changes.push_back({StoreTable::kCheckpoints, Int64Key(job) + Int64Key(step), {}});
+}
+
+void StoreBatch::PutMetric(std::int64_t job, const MetricPoint& point) {
+  impl_->Put(StoreTable::kMetrics, MetricKey(job, point.name(), point.step()), MetricValue(point));
+}
+
+void StoreBatch::PutSubmissionKey(const std::string& key, std::int64_t job) {
+  impl_->Put(StoreTable::kSubmissionKeys, key, Int64Key(job));
+}
+
+struct RunStore::Impl {
+  std::filesystem::path directory;
+  OpenedDatabase opened;
+
+  rocksdb::ColumnFamilyHandle* Family(StoreTable table) const {
+    return opened.families[static_cast<std::size_t>(table)];
+  }
+
+  std::unique_ptr<rocksdb::Iterator> NewIterator(StoreTable table) const {
+    return std::unique_ptr<rocksdb::Iterator>(
+        opened.database->NewIterator(rocksdb::ReadOptions(), Family(table)));
+  }
+
+  [[noreturn]] void ThrowDamagedRow(StoreTable table) const {
+    throw Error(ErrorCode::kDataLoss,
+                fmt::format("{}: a row of table '{}' is not what was written; restore the "
+                            "directory from a backup",
+                            directory.string(), StoreTableName(table)));
+  }
+
+  void CheckEnd(const rocksdb::Iterator& rows) const {
+    if (!rows.status().ok()) ThrowStoreError(rows.status(), directory, "read");
+  }
+
+  template <typename Message>
+  Message Parse(StoreTable table, Slice value) const {
+    Message message;
+    if (!message.ParseFromArray(value.data(), static_cast<int>(value.size()))) {
+      ThrowDamagedRow(table);
+    }
+    return message;
+  }
+
+  // Every row whose key begins with `prefix`, in the order of the keys.
+  template <typename Message>
+  std::vector<Message> Rows(StoreTable table, const std::string& prefix) const {
+    std::vector<Message> messages;
+    const auto rows = NewIterator(table);
+    for (rows->Seek(prefix); rows->Valid() && rows->key().starts_with(prefix); rows->Next()) {
+      messages.push_back(Parse<Message>(table, rows->value()));
+    }
+    CheckEnd(*rows);
+    return messages;
+  }
+
+  std::optional<std::string> Get(StoreTable table, const std::string& key) const {
+    std::string value;
+    const rocksdb::Status status =
+        opened.database->Get(rocksdb::ReadOptions(), Family(table), key, &value);
+    if (status.IsNotFound()) return std::nullopt;
+    if (!status.ok()) ThrowStoreError(status, directory, "read");
+    return value;
+  }
+
+  void AppendPoint(const MetricKeyParts& key, Slice value, MetricSeries* series) const {
+    if (value.size() != 2 * kInt64KeySize) ThrowDamagedRow(StoreTable::kMetrics);
+    const std::string_view bytes(value.data(), value.size());
+    series->add_steps(key.step);
+    series->add_values(std::bit_cast<double>(ParseInt64Key(bytes)));
+    series->add_times_ms(ParseInt64Key(bytes.substr(kInt64KeySize)));
+  }
+
+  MetricKeyParts ParseKey(Slice key) const {
+    const std::optional<MetricKeyParts> parts =
+        ParseMetricKey(std::string_view(key.data(), key.size()));
+    if (!parts) ThrowDamagedRow(StoreTable::kMetrics);
+    return *parts;
+  }
+
+  // The points of one metric from the row that `rows` stands at; leaves it behind them.
+  MetricSeries ReadSeries(rocksdb::Iterator* rows, const std::string& prefix,
+                          const std::string& name) const {
+    MetricSeries series;
+    series.set_name(name);
+    for (; rows->Valid() && rows->key().starts_with(prefix); rows->Next()) {
+      AppendPoint(ParseKey(rows->key()), rows->value(), &series);
+    }
+    return series;
+  }
+};
+
+RunStore::RunStore(const std::filesystem::path& directory) : impl_(std::make_unique<Impl>()) {
+  impl_->directory = directory;
+  impl_->opened = OpenDatabase(directory);
+}
+
+RunStore::~RunStore() = default;
+
+void RunStore::Commit(StoreBatch batch) {
+  rocksdb::WriteBatch writes;
+  for (const StoreBatch::Impl::Change& change : batch.impl_->changes) {
+    rocksdb::ColumnFamilyHandle* family = impl_->Family(change.table);
+    const rocksdb::Status status = change.value ? writes.Put(family, change.key, *change.value)
+                                                : writes.Delete(family, change.key);
+    if (!status.ok()) ThrowStoreError(status, impl_->directory, "write");
+  }
+  rocksdb::WriteOptions options;
+  options.sync = true;
+  const rocksdb::Status status = impl_->opened.database->Write(options, &writes);
+  if (!status.ok()) ThrowStoreError(status, impl_->directory, "write");
+}
+
+std::vector<JobRecord> RunStore::Jobs() const {
+  return impl_->Rows<JobRecord>(StoreTable::kJobs, "");
+}
+
+std::optional<JobRecord> RunStore::Job(std::int64_t job) const {
+  const std::optional<std::string> value = impl_->Get(StoreTable::kJobs, Int64Key(job));
+  if (!value) return std::nullopt;
+  return impl_->Parse<JobRecord>(StoreTable::kJobs, *value);
+}
+
+std::optional<std::int64_t> RunStore::JobOfSubmissionKey(const std::string& key) const {
+  const std::optional<std::string> value = impl_->Get(StoreTable::kSubmissionKeys, key);
+  if (!value) return std::nullopt;
+  if (value->size() != kInt64KeySize) impl_->ThrowDamagedRow(StoreTable::kSubmissionKeys);
+  return ParseInt64Key(*value);
+}
+
+std::vector<Transition> RunStore::Transitions(std::int64_t job) const {
+  return impl_->Rows<Transition>(StoreTable::kTransitions, Int64Key(job));
+}
+
+std::vector<ShardPlanProto> RunStore::ShardPlans(std::int64_t job) const {
+  return impl_->Rows<ShardPlanProto>(StoreTable::kPlans, Int64Key(job));
+}
+
+std::vector<CheckpointManifest> RunStore::Checkpoints(std::int64_t job) const {
+  return impl_->Rows<CheckpointManifest>(StoreTable::kCheckpoints, Int64Key(job));
+}
+
+std::vector<MetricSeries> RunStore::Metrics(std::int64_t job, const std::vector<std::string>& names,
+                                            std::int64_t after_step) const {
+  std::vector<MetricSeries> all;
+  if (after_step == std::numeric_limits<std::int64_t>::max()) return all;
+  std::vector<std::string> wanted = names;
+  std::sort(wanted.begin(), wanted.end());
+  wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
+
+  const auto rows = impl_->NewIterator(StoreTable::kMetrics);
+  const auto read = [&](const std::string& name) {
+    const std::string prefix = MetricPrefix(job, name);
+    rows->Seek(prefix + Int64Key(after_step + 1));
+    MetricSeries series = impl_->ReadSeries(rows.get(), prefix, name);
+    if (series.steps_size() > 0) all.push_back(std::move(series));
+  };
+  if (names.empty()) {
+    // ReadSeries leaves the iterator at the first row of the next name.
+    const std::string prefix = Int64Key(job);
+    rows->Seek(prefix);
+    while (rows->Valid() && rows->key().starts_with(prefix)) {
+      read(impl_->ParseKey(rows->key()).name);
+    }
+  } else {
+    for (const std::string& name : wanted) {
+      if (IsMetricName(name)) read(name);
+    }
+  }
+  impl_->CheckEnd(*rows);
+  return all;
+}
+
+}  // namespace fr
