@@ -2,6 +2,7 @@
 // YAML text -> Protobuf message, driven by the message's own schema (proto/options.proto): every
 // mistake is found in one go and named by file, line and column, with what would be right.
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,7 +46,7 @@ class YamlMessage {
 
  private:
   struct Impl;
-  Impl* impl_;
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace fr

@@ -13,7 +13,8 @@ namespace fr {
 // Not thread-safe: one client a thread.
 class RpcClient {
  public:
-  // Connects lazily: a coordinator that is not there yet is not an error here. Throws
+  // Connects lazily: a coordinator that is not there yet is not an error here. `address`:
+  // tcp://HOST:PORT; a name means its IPv4 address, IPv6 ones are written tcp://[::1]:7070. Throws
   // Error(kInvalidArgument) for an address that ZeroMQ cannot parse.
   explicit RpcClient(std::string address);
   ~RpcClient();

@@ -1,23 +1,46 @@
 #include "common/rpc/server.h"
 
-#include <algorithm>
 #include <cerrno>
-#include <chrono>
+#include <exception>
+#include <optional>
 #include <utility>
-#include <vector>
-#include <zmq.hpp>
 
 #include <fmt/format.h>
+#include <zmq.hpp>
+#include <zmq_addon.hpp>
 
+#include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/logging.h"
 #include "common/rpc/socket.h"
 
 namespace fr {
+
+struct RpcServer::Socket {
+  zmq::context_t context;
+  zmq::socket_t router;
+};
+
 namespace {
 
-// Requests answered before the caller gets a turn, however many wait.
-constexpr int kMaxBurst = 256;
+[[noreturn]] void ThrowBindError(const std::string& address, int error_number) {
+  if (error_number == EADDRINUSE) {
+    throw Error(ErrorCode::kUnavailable,
+                fmt::format("{}: the port is taken; another coordinator may be running here: end "
+                            "it, or choose another port",
+                            address));
+  }
+  if (error_number == ENODEV || error_number == EADDRNOTAVAIL) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{}: this machine does not have that address; use one of its own, "
+                            "127.0.0.1 for this machine alone, or * for all of them",
+                            address));
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("{}: cannot listen there ({}); write tcp://HOST:PORT, as in "
+                          "tcp://127.0.0.1:7070",
+                          address, zmq_strerror(error_number)));
+}
 
 Reply ErrorReply(ErrorCode code, const std::string& message) {
   Reply reply;
@@ -26,83 +49,88 @@ Reply ErrorReply(ErrorCode code, const std::string& message) {
   return reply;
 }
 
-Reply Answer(const RpcServer::Handler& handler, const Request& request) {
+Reply Handle(const RpcServer::Handler& handler, const Request& request) {
+  if (request.body_case() == Request::BODY_NOT_SET) {
+    return ErrorReply(ErrorCode::kInvalidArgument,
+                      "this coordinator does not know that kind of request; use the same version "
+                      "of the command and of the coordinator");
+  }
   try {
     return handler(request);
   } catch (const Error& error) {
     return ErrorReply(error.code(), error.what());
   } catch (const std::exception& error) {
-    spdlog::error("request {}: {}", static_cast<int>(request.body_case()), error.what());
-    return ErrorReply(ErrorCode::kInternal, "the coordinator failed; its log says why");
+    spdlog::error("rpc: request of kind {} failed: {}", static_cast<int>(request.body_case()),
+                  error.what());
+    return ErrorReply(ErrorCode::kInternal,
+                      fmt::format("internal error of the coordinator: {}", error.what()));
   }
+}
+
+// The reply to one message as the ROUTER delivers it: [sender, empty, Request]. Nothing for a
+// message that has no such shape, since its sender would not understand a reply either.
+std::optional<Reply> Answer(const RpcServer::Handler& handler, const zmq::multipart_t& message) {
+  if (message.size() != 3 || message.at(1).size() != 0) {
+    spdlog::warn("rpc: dropped a message of {} frames, which is no request", message.size());
+    return std::nullopt;
+  }
+  const zmq::message_t& body = message.at(2);
+  Request request;
+  if (!request.ParseFromArray(body.data(), static_cast<int>(body.size()))) {
+    spdlog::warn("rpc: a message of {} bytes is no request", body.size());
+    return ErrorReply(ErrorCode::kInvalidArgument,
+                      fmt::format("a message of {} bytes is no request", body.size()));
+  }
+  Reply reply = Handle(handler, request);
+  if (request.has_id()) reply.set_id(request.id());
+  return reply;
+}
+
+std::string Serialize(Reply reply) {
+  std::string bytes = reply.SerializeAsString();
+  if (bytes.size() <= kMaxRpcMessageBytes) return bytes;
+  Reply refusal = ErrorReply(ErrorCode::kResourceExhausted,
+                             fmt::format("the reply would have {} bytes, more than the {} allowed; "
+                                         "ask for less at a time",
+                                         bytes.size(), kMaxRpcMessageBytes));
+  if (reply.has_id()) refusal.set_id(reply.id());
+  return refusal.SerializeAsString();
 }
 
 }  // namespace
 
-struct RpcServer::Socket {
-  zmq::context_t context{1};
-  zmq::socket_t socket{context, zmq::socket_type::router};
-
-  // All frames of the next message, or none if none waits.
-  std::vector<zmq::message_t> Receive() {
-    std::vector<zmq::message_t> frames;
-    while (true) {
-      zmq::message_t frame;
-      if (!socket.recv(frame, zmq::recv_flags::dontwait)) return frames;
-      const bool more = frame.more();
-      frames.push_back(std::move(frame));
-      if (!more) return frames;
-    }
-  }
-};
-
 RpcServer::RpcServer(const std::string& address, Handler handler)
     : socket_(std::make_unique<Socket>()), handler_(std::move(handler)) {
-  ConfigureSocket(socket_->socket);
+  CheckRpcAddress(address);
+  socket_->router = MakeRpcSocket(socket_->context, zmq::socket_type::router, address);
   try {
-    socket_->socket.bind(address);
+    socket_->router.bind(address);
   } catch (const zmq::error_t& error) {
-    const bool taken = error.num() == EADDRINUSE;
-    throw Error(taken ? ErrorCode::kUnavailable : ErrorCode::kInvalidArgument,
-                fmt::format("rpc: {}: {}", address,
-                            taken ? "another process listens there: end it, or choose another port"
-                                  : fmt::format("cannot listen there, such as on "
-                                                "tcp://127.0.0.1:7070 ({})",
-                                                error.what())));
+    ThrowBindError(address, error.num());
   }
 }
 
 RpcServer::~RpcServer() = default;
 
-std::string RpcServer::address() const { return socket_->socket.get(zmq::sockopt::last_endpoint); }
+std::string RpcServer::address() const {
+  return socket_->router.get(zmq::sockopt::last_endpoint);
+}
 
 void RpcServer::Serve(std::int64_t timeout_ms) {
-  zmq::pollitem_t item{socket_->socket.handle(), 0, ZMQ_POLLIN, 0};
-  try {
-    zmq::poll(&item, 1, std::chrono::milliseconds(timeout_ms));
-  } catch (const zmq::error_t& error) {
-    if (error.num() == EINTR) return;  // a signal: the caller decides
-    throw;
-  }
-  for (int answered = 0; answered < kMaxBurst; ++answered) {
-    std::vector<zmq::message_t> frames = socket_->Receive();
-    if (frames.empty()) return;
-    // Sender, empty delimiter, request.
-    Request request;
-    if (frames.size() != 3 || frames[1].size() != 0) {
-      spdlog::warn("rpc: dropped a message of {} frames, which is no request", frames.size());
-      continue;
+  const std::int64_t deadline_ms = SteadyMillis() + timeout_ms;
+  std::int64_t wait_until_ms = deadline_ms;
+  while (WaitForSocket(socket_->router, ZMQ_POLLIN, wait_until_ms, true)) {
+    zmq::multipart_t message(socket_->router);
+    if (const std::optional<Reply> reply = Answer(handler_, message)) {
+      const std::string bytes = Serialize(*reply);
+      zmq::multipart_t answer;
+      answer.add(message.pop());
+      answer.addmem(nullptr, 0);
+      answer.addmem(bytes.data(), bytes.size());
+      answer.send(socket_->router, static_cast<int>(zmq::send_flags::dontwait));
+      wait_until_ms = 0;  // whatever else waits already, then back to the caller
     }
-    const bool valid = request.ParseFromArray(frames[2].data(), static_cast<int>(frames[2].size()));
-    Reply reply = valid ? Answer(handler_, request)
-                        : ErrorReply(ErrorCode::kInvalidArgument, "the message is no fr.Request");
-    reply.set_id(request.id());
-    try {
-      socket_->socket.send(frames[0], zmq::send_flags::sndmore | zmq::send_flags::dontwait);
-      SendMessage(socket_->socket, reply.SerializeAsString());
-    } catch (const zmq::error_t& error) {
-      spdlog::warn("rpc: a reply could not be sent: {}", error.what());  // the peer is gone
-    }
+    if (SteadyMillis() >= deadline_ms) return;
   }
 }
 

@@ -1,25 +1,29 @@
 #pragma once
-// What both ends of the RPC share: options of their sockets, and a message behind an empty
-// delimiter frame. Private to common/rpc.
+// What both ends of the RPC agree on about their ZeroMQ sockets.
 
-#include <cstdint>
-#include <optional>
+#include <cstddef>
 #include <string>
+
 #include <zmq.hpp>
 
 namespace fr {
 
-// No message of ours is near this; a larger one is somebody else's or an attack.
-constexpr std::int64_t kMaxMessageBytes = 64 << 20;
+// Larger messages are refused by both ends.
+inline constexpr std::size_t kMaxRpcMessageBytes = std::size_t{64} << 20;
 
-// Closing does not wait for unsent messages; large ones are refused; dead peers are noticed.
-void ConfigureSocket(zmq::socket_t& socket);
+// A socket with our limits: nothing lingers after close, peers that went without a word are noticed
+// within half a minute, reconnecting is automatic. IPv6 is on for an address in brackets.
+zmq::socket_t MakeRpcSocket(zmq::context_t& context, zmq::socket_type type,
+                            const std::string& address);
 
-// Sends the delimiter and `bytes`; never blocks: what a full queue does not take is dropped, and
-// the caller's deadline finds out.
-void SendMessage(zmq::socket_t& socket, const std::string& bytes);
+// Throws Error(kInvalidArgument) unless `address` looks like tcp://HOST:PORT; the rest of its
+// syntax is for ZeroMQ to judge.
+void CheckRpcAddress(const std::string& address);
 
-// The next message's last frame, or nothing within `timeout_ms` (negative counts as 0).
-std::optional<std::string> ReceiveMessage(zmq::socket_t& socket, std::int64_t timeout_ms);
+// Waits until one of `events` is true of `socket`, at most until SteadyMillis() is `deadline_ms`.
+// Returns false if the time is up. A signal ends the wait early, which counts as time up when
+// `stop_at_signal`.
+bool WaitForSocket(zmq::socket_t& socket, short events, std::int64_t deadline_ms,
+                   bool stop_at_signal);
 
 }  // namespace fr

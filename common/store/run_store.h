@@ -32,7 +32,8 @@ class StoreBatch {
   void PutCheckpoint(std::int64_t job, const CheckpointManifest& manifest);  // by manifest.step()
   void DeleteCheckpoint(std::int64_t job, std::int64_t step);
   // By name and step: the same point again replaces itself, and so does a step that a later
-  // attempt trains again.
+  // attempt trains again. Throws Error(kInvalidArgument) for a name that is empty or holds a zero
+  // byte.
   void PutMetric(std::int64_t job, const MetricPoint& point);
   // submission_key -> job number, for idempotent submission.
   void PutSubmissionKey(const std::string& key, std::int64_t job);
@@ -47,7 +48,8 @@ class StoreBatch {
 class RunStore {
  public:
   // Opens or creates the database in `directory`. Throws Error(kUnavailable) when another process
-  // holds it, naming the directory; Error(kDataLoss) when it is damaged; Error(kIo).
+  // holds it, naming the directory; Error(kDataLoss) when it is damaged; Error(kFailedPrecondition)
+  // when it is of a later version or another program's; Error(kIo | kResourceExhausted).
   explicit RunStore(const std::filesystem::path& directory);
   ~RunStore();
   RunStore(const RunStore&) = delete;
@@ -57,13 +59,15 @@ class RunStore {
   // batch is then visible.
   void Commit(StoreBatch batch);
 
+  // All of these throw Error(kDataLoss) for rows that are damaged, Error(kIo).
   std::vector<JobRecord> Jobs() const;  // ascending in number
   std::optional<JobRecord> Job(std::int64_t job) const;
   std::optional<std::int64_t> JobOfSubmissionKey(const std::string& key) const;
   std::vector<Transition> Transitions(std::int64_t job) const;          // in order
   std::vector<ShardPlanProto> ShardPlans(std::int64_t job) const;       // ascending generation
   std::vector<CheckpointManifest> Checkpoints(std::int64_t job) const;  // ascending step
-  // Series with ascending steps, ordered by name; `names` empty: all. Only steps > after_step.
+  // Series with ascending steps, ordered by name; `names` empty: all. Only steps > after_step; a
+  // series without any is left out.
   std::vector<MetricSeries> Metrics(std::int64_t job, const std::vector<std::string>& names,
                                     std::int64_t after_step) const;
 

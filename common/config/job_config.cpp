@@ -1,0 +1,166 @@
+#include "common/config/job_config.h"
+
+#include <algorithm>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "common/base/error.h"
+#include "common/base/file.h"
+
+namespace fr {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kMaxNameLength = 128;
+
+// `path` as seen from the job file's directory.
+std::string Resolve(const fs::path& base, const std::string& path) {
+  return (base / path).lexically_normal().string();
+}
+
+bool IsSetName(const std::string& entry) {
+  return entry.find('/') == std::string::npos && !entry.ends_with(".bin");
+}
+
+void ResolvePaths(const fs::path& base, JobSpec* spec) {
+  DataSpec* data = spec->mutable_data();
+  if (data->has_train()) data->set_train(Resolve(base, data->train()));
+  for (std::string& entry : *data->mutable_validation()) {
+    if (!IsSetName(entry)) entry = Resolve(base, entry);
+  }
+}
+
+void CheckName(const JobSpec& spec, YamlMessage* yaml) {
+  const std::string& name = spec.name();
+  const bool valid = std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-';
+  });
+  if (!spec.has_name()) return;
+  if (!valid || name.starts_with('.') || name.size() > kMaxNameLength) {
+    yaml->AddError("name",
+                   fmt::format("'{}' is no name: up to {} letters, digits, '.', '_' and '-' "
+                               "are, not beginning with '.'",
+                               name.substr(0, kMaxNameLength), kMaxNameLength));
+  }
+}
+
+void CheckBatch(const JobSpec& spec, YamlMessage* yaml) {
+  const DataSpec& data = spec.data();
+  if (!data.has_total_batch_size()) return;
+  if (data.has_batch_size()) {
+    yaml->AddError("data.total_batch_size",
+                   "stands beside data.batch_size; give one: images of all workers, or of each");
+  } else if (data.total_batch_size() < spec.resources().workers()) {
+    yaml->AddError("data.total_batch_size",
+                   fmt::format("{} images cannot be split over {} workers: give at least one each",
+                               data.total_batch_size(), spec.resources().workers()));
+  }
+}
+
+void CheckSchedule(const JobSpec& spec, YamlMessage* yaml) {
+  const ScheduleSpec& schedule = spec.optimizer().schedule();
+  const std::string key = "optimizer.schedule.steps";
+  if (schedule.type() == ScheduleType::step && schedule.steps_size() == 0) {
+    yaml->AddError(key,
+                   "is missing: type step needs the steps where the rate falls, such as "
+                   "[100000, 160000, 220000]");
+  }
+  if (schedule.type() != ScheduleType::step && schedule.steps_size() > 0) {
+    yaml->AddError(key, "belongs to type step only; remove it, or set type: step");
+  }
+  for (int i = 1; i < schedule.steps_size(); ++i) {
+    if (schedule.steps(i) > schedule.steps(i - 1)) continue;
+    yaml->AddError(fmt::format("{}[{}]", key, i),
+                   fmt::format("{} does not come after {}: steps must ascend", schedule.steps(i),
+                               schedule.steps(i - 1)));
+  }
+}
+
+void CheckValidation(const JobSpec& spec, YamlMessage* yaml) {
+  std::set<std::string> names;
+  int index = 0;
+  for (const std::string& entry : spec.data().validation()) {
+    const std::string key = fmt::format("data.validation[{}]", index++);
+    if (!names.insert(VerificationSetName(entry)).second) {
+      yaml->AddError(key, fmt::format("a second set named '{}'", VerificationSetName(entry)));
+    }
+  }
+  const CheckpointSpec& checkpoint = spec.checkpoint();
+  if (checkpoint.has_keep_best() && names.count(checkpoint.keep_best()) == 0) {
+    yaml->AddError("checkpoint.keep_best",
+                   fmt::format("'{}' is none of the sets in data.validation ({})",
+                               checkpoint.keep_best(), fmt::join(names, ", ")));
+  }
+}
+
+void CheckPaths(const JobSpec& spec, YamlMessage* yaml) {
+  const DataSpec& data = spec.data();
+  if (!data.has_train()) return;
+  std::error_code error;
+  if (!fs::is_directory(data.train(), error)) {
+    yaml->AddError(
+        "data.train",
+        fmt::format("{}: no such directory; give the one that holds train.rec, train.idx "
+                    "and property (if only the workers see it: --remote-paths)",
+                    data.train()));
+    return;
+  }
+  for (const char* file : {"train.rec", "train.idx", "property"}) {
+    if (fs::is_regular_file(fs::path(data.train()) / file, error)) continue;
+    yaml->AddError("data.train",
+                   fmt::format("{}: holds no {}; fr-data pack makes one from a folder of images",
+                               data.train(), file));
+  }
+  int index = 0;
+  for (const std::string& entry : data.validation()) {
+    const std::string key = fmt::format("data.validation[{}]", index++);
+    const fs::path path = VerificationSetPath(data, entry);
+    if (!fs::is_regular_file(path, error)) {
+      yaml->AddError(key,
+                     fmt::format("{}: no such verification set; remove it, or put the file there",
+                                 path.string()));
+    }
+  }
+}
+
+}  // namespace
+
+JobConfig LoadJobConfig(const std::filesystem::path& path,
+                        const std::vector<std::string>& overrides, PathCheck path_check) {
+  JobConfig config;
+  config.yaml = ReadFile(path);
+  YamlMessage yaml(config.yaml, path.string(), overrides, &config.spec);
+  ResolvePaths(fs::absolute(path).parent_path(), &config.spec);
+  CheckName(config.spec, &yaml);
+  CheckBatch(config.spec, &yaml);
+  CheckSchedule(config.spec, &yaml);
+  CheckValidation(config.spec, &yaml);
+  if (path_check == PathCheck::kMustExist) CheckPaths(config.spec, &yaml);
+  config.diagnostics = yaml.diagnostics();
+  return config;
+}
+
+std::string FormatDiagnostics(const std::vector<Diagnostic>& diagnostics) {
+  std::string text;
+  for (const Diagnostic& diagnostic : diagnostics) text += FormatDiagnostic(diagnostic) + "\n";
+  return text;
+}
+
+std::string VerificationSetName(const std::string& entry) {
+  const fs::path path(entry);
+  return path.extension() == ".bin" ? path.stem().string() : path.filename().string();
+}
+
+std::filesystem::path VerificationSetPath(const DataSpec& data, const std::string& entry) {
+  return IsSetName(entry) ? fs::path(data.train()) / (entry + ".bin") : fs::path(entry);
+}
+
+std::int64_t TotalBatchSize(const JobSpec& spec, int world_size) {
+  if (spec.data().has_total_batch_size()) return spec.data().total_batch_size();
+  return static_cast<std::int64_t>(spec.data().batch_size()) * world_size;
+}
+
+}  // namespace fr
