@@ -201,8 +201,7 @@ std::vector<std::string> AccuracyMetricNames(const JobSpec& spec) {
   return names;
 }
 
-std::vector<ValidationResult> LatestAccuracies(const JobSpec& spec,
-                                               const GetMetricsReply& series) {
+std::vector<ValidationResult> LatestAccuracies(const JobSpec& spec, const GetMetricsReply& series) {
   std::vector<ValidationResult> results;
   for (const std::string& entry : spec.data().validation()) {
     const auto found = std::find_if(

@@ -16,13 +16,13 @@ const TIMEOUT_MS = 5000;
 
 // The answer as an object. Throws ApiError for an answer that is an error, Unreachable for none.
 export async function get(path, parameters = {}, signal = undefined) {
-  const query = new URLSearchParams(
-    Object.entries(parameters).filter(([, value]) => value !== undefined));
+  const query = new URLSearchParams(parameters).toString();
   const timeout = new AbortController();
   const timer = setTimeout(() => timeout.abort(), TIMEOUT_MS);
   signal?.addEventListener('abort', () => timeout.abort(), {once: true});
   try {
-    const {status, answer} = await fetchJson(`/api/v1${path}?${query}`, timeout.signal);
+    const {status, answer} = await fetchJson(`/api/v1${path}${query && `?${query}`}`,
+                                            timeout.signal);
     if (status !== 200) throw new ApiError(status, answer.error?.code, answer.error?.message);
     return answer;
   } finally {

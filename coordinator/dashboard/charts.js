@@ -9,15 +9,16 @@ const darkMode = matchMedia('(prefers-color-scheme: dark)');
 const DRAWN_POINTS = 1500;
 
 export class ChartCard {
-  // `name` is the card's data-chart, for tests and styles; `format` turns a value into text;
-  // `emptyText` says why there are no points yet. `limits` are y-axis limits for Chart.js.
+  // `name` is the card's data-chart; `format(value, onAxis)` turns a value into text;
+  // `emptyText` says when points will come. `limits` are y-axis limits for Chart.js.
   constructor({name, title, format, emptyText, limits = {}}) {
     this.title = title;
+    this.emptyText = emptyText;
     this.format = format;
     this.last = element('ul', {class: 'last-values', 'aria-label': `${title}: last values`});
     this.fallback = element('p');
     this.canvas = element('canvas', {role: 'img', 'aria-label': title}, this.fallback);
-    this.empty = element('p', {class: 'empty'}, emptyText);
+    this.empty = element('p', {class: 'empty'});
     this.node = element('section', {class: 'card chart', 'data-chart': name},
       element('header', {}, element('h3', {}, title), this.last),
       element('div', {class: 'plot'}, this.canvas, this.empty));
@@ -27,10 +28,12 @@ export class ChartCard {
     darkMode.addEventListener('change', this.recolour);
   }
 
-  // `lines`: [{label, points: [{x, y}]}], in a fixed order.
-  update(lines) {
+  // `lines`: [{label, points: [{x, y}]}], in a fixed order. `ended`: no more points will come.
+  update(lines, ended) {
     const drawn = lines.filter((line) => line.points.some((point) => point.y !== null));
     this.empty.hidden = drawn.length > 0;
+    setText(this.empty, ended ? 'The job ended before its first point.' : this.emptyText);
+    this.node.classList.toggle('blank', ended && drawn.length === 0);
     this.showLastValues(drawn);
     setAttribute(this.canvas, 'data-points', drawn.map((line) => line.points.length).join(' '));
     if (!drawn.length && !this.chart) return;

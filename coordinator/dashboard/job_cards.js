@@ -82,15 +82,16 @@ export class ShardsCard {
         ...['Rank', 'First identity', 'Last identity', 'Identities'].map(
           (name) => element('th', {scope: 'col'}, name)))),
       this.rows);
-    this.empty = element('p', {class: 'empty'},
-      'Made once the workers have read the data set and know its number of identities.');
+    this.empty = element('p', {class: 'empty'});
     ({node: this.node, note: this.note} =
       card('Identity shards', this.bar, element('div', {class: 'scroll'}, this.table), this.empty));
     this.node.dataset.card = 'shards';
   }
 
-  update(plans) {
+  update(plans, job) {
     const plan = plans.at(-1);
+    setText(this.empty, hasEnded(job.state) ? 'This job ended before its workers had read the data set.'
+      : 'Made once the workers have read the data set and know its number of identities.');
     for (const node of [this.bar, this.table]) node.hidden = !plan;
     this.empty.hidden = Boolean(plan);
     if (!plan) return;

@@ -3,22 +3,25 @@ import {get, jobPath} from '/api.js';
 import {ChartCard} from '/charts.js';
 import {element} from '/dom.js';
 import {decimal, percent, rate, short} from '/format.js';
+import {hasEnded} from '/parts.js';
 import {Curves} from '/series.js';
 
 // On an axis there is room for few digits only.
 const axis = (text) => (value, onAxis) => (onAxis ? short(value) : text(value));
 
+const FIRST_STEPS = 'The first point comes with the first training steps.';
+
 export class JobCharts {
   constructor() {
     this.loss = new ChartCard({
       name: 'loss', title: 'Loss', format: axis(decimal),
-      emptyText: 'The first point comes with the first training steps.'});
+      emptyText: FIRST_STEPS});
     this.rate = new ChartCard({
       name: 'lr', title: 'Learning rate', format: decimal, limits: {min: 0},
-      emptyText: 'The first point comes with the first training steps.'});
+      emptyText: FIRST_STEPS});
     this.speed = new ChartCard({
       name: 'speed', title: 'Images per second', format: axis(rate), limits: {min: 0},
-      emptyText: 'The first point comes with the first training steps.'});
+      emptyText: FIRST_STEPS});
     this.accuracy = new ChartCard({
       name: 'accuracy', title: 'Verification accuracy', limits: {max: 1, grace: 0},
       format: (value, onAxis) => percent(value, onAxis ? 0 : 2),
@@ -40,12 +43,14 @@ export class JobCharts {
                                {names: names.join(','), after_step: afterStep}, signal);
     this.attempt = job.attempt;
     this.curves.merge(series, afterStep);
-    const one = (label, name) => [{label, points: this.curves.points(name)}];
-    this.loss.update(one('Loss', 'train/loss'));
-    this.rate.update(one('Learning rate', 'train/lr'));
-    this.speed.update(one('Images per second', 'train/images_per_second'));
+    const ended = hasEnded(job.state);
+    const draw = (card, name) =>
+      card.update([{label: card.title, points: this.curves.points(name)}], ended);
+    draw(this.loss, 'train/loss');
+    draw(this.rate, 'train/lr');
+    draw(this.speed, 'train/images_per_second');
     this.accuracy.update(job.validation_sets.map(
-      (set) => ({label: set, points: this.curves.points(accuracyName(set))})));
+      (set) => ({label: set, points: this.curves.points(accuracyName(set))})), ended);
   }
 
   destroy() {

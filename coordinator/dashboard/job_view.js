@@ -68,7 +68,7 @@ export class JobView {
       this.log.refresh(job, signal),
     ]);
     this.checkpoints.update(checkpoints, job);
-    this.shards.update(plans);
+    this.shards.update(plans, job);
     if (logEnded) this.settled = settled;
   }
 

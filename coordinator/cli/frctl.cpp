@@ -1,0 +1,156 @@
+// frctl: shows what the coordinator knows, and cancels jobs.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+
+#include "coordinator/cli/exit.h"
+#include "coordinator/cli/frctl_commands.h"
+#include "coordinator/cli/job_client.h"
+#include "coordinator/cli/watch.h"
+
+namespace {
+
+using fr::JobClient;
+using fr::OutputFormat;
+
+struct Options {
+  std::string coordinator;
+  double timeout_seconds = 10;
+  std::string job;
+  OutputFormat format = OutputFormat::kTable;
+  int limit = 30;
+  std::vector<std::string> names;
+  std::int64_t after_step = -1;
+  fr::LogOptions log;
+  std::string reason;
+};
+
+// What the chosen subcommand does; returns the exit code.
+using Command = std::function<int(JobClient&)>;
+
+class Commands {
+ public:
+  Commands(CLI::App& app, Options& options) : app_(app), options_(options) {}
+
+  // `command` becomes the program's work when the subcommand is given.
+  CLI::App* Add(const std::string& name, const std::string& help, Command command) {
+    CLI::App* subcommand = app_.add_subcommand(name, help);
+    subcommand->callback([this, command = std::move(command)] { chosen_ = command; });
+    subcommand->fallthrough();  // --coordinator may stand behind the subcommand, too
+    return subcommand;
+  }
+
+  void AddJob(CLI::App* subcommand) {
+    subcommand->add_option("JOB", options_.job, "job-12, 12, or latest")->required();
+  }
+
+  void AddFormat(CLI::App* subcommand, bool csv = false) {
+    std::map<std::string, OutputFormat> formats = {{"table", OutputFormat::kTable},
+                                                   {"json", OutputFormat::kJson}};
+    if (csv) formats["csv"] = OutputFormat::kCsv;
+    subcommand->add_option("-o,--output", options_.format, "How to print it; table without it")
+        ->type_name(csv ? "table|json|csv" : "table|json")
+        ->transform(CLI::Transformer(formats, CLI::ignore_case))
+        ->check(CLI::IsMember(formats).description(""));
+  }
+
+  const Command& chosen() const { return chosen_; }
+
+ private:
+  CLI::App& app_;
+  Options& options_;
+  Command chosen_;
+};
+
+int Done(const std::function<void()>& print) {
+  print();
+  return fr::kExitDone;
+}
+
+void AddJobCommands(Commands& commands, Options& options) {
+  auto* show = commands.Add("show", "One job: state, settings, history", [&](JobClient& client) {
+    return Done([&] { PrintJob(client, client.ResolveJob(options.job), options.format); });
+  });
+  auto* watch = commands.Add(
+      "watch", "Follow a job to its end; exit code 0 if it completes", [&](JobClient& client) {
+        return WatchJob(client, client.ResolveJob(options.job), fr::WatchOutput::kProgress);
+      });
+  auto* logs = commands.Add("logs", "The workers' log", [&](JobClient& client) {
+    return Done([&] { PrintLogs(client, client.ResolveJob(options.job), options.log); });
+  });
+  logs->add_flag("-f,--follow", options.log.follow, "Go on until the job has ended");
+  logs->add_option("--attempt", options.log.attempt, "Of this attempt; the latest without it")
+      ->check(CLI::PositiveNumber);
+  logs->add_option("--tail", options.log.tail_bytes, "Only so many bytes before the end")
+      ->check(CLI::PositiveNumber);
+  auto* metrics = commands.Add("metrics", "The last value of every metric, or all points of some",
+                               [&](JobClient& client) {
+                                 return Done([&] {
+                                   PrintMetrics(client, client.ResolveJob(options.job),
+                                                options.names, options.after_step, options.format);
+                                 });
+                               });
+  metrics->add_option("-n,--name", options.names, "All points of this one, e.g. train/loss")
+      ->allow_extra_args(false);
+  metrics->add_option("--after-step", options.after_step, "Only points with a greater step");
+  auto* checkpoints =
+      commands.Add("checkpoints", "Committed checkpoints of a job", [&](JobClient& client) {
+        return Done(
+            [&] { PrintCheckpoints(client, client.ResolveJob(options.job), options.format); });
+      });
+  auto* shards = commands.Add("shards", "Which rank owns which identities", [&](JobClient& client) {
+    return Done([&] { PrintShards(client, client.ResolveJob(options.job), options.format); });
+  });
+  auto* cancel =
+      commands.Add("cancel", "End a job, or take it out of the queue", [&](JobClient& client) {
+        const std::string job_id = client.ResolveJob(options.job);
+        client.Cancel(job_id, options.reason);
+        fmt::print(stderr, "{} will end\n", job_id);
+        return fr::kExitDone;
+      });
+  cancel->add_option("--reason", options.reason, "Why, for those who will look at it later");
+  for (auto* subcommand : {show, watch, logs, metrics, checkpoints, shards, cancel}) {
+    commands.AddJob(subcommand);
+  }
+  for (auto* subcommand : {show, checkpoints, shards}) commands.AddFormat(subcommand);
+  commands.AddFormat(metrics, /*csv=*/true);
+}
+
+void AddCommands(Commands& commands, Options& options) {
+  auto* jobs = commands.Add("jobs", "Jobs, latest first", [&](JobClient& client) {
+    return Done([&] { PrintJobs(client, options.limit, options.format); });
+  });
+  jobs->add_option("--limit", options.limit, "How many at most")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  commands.AddFormat(jobs);
+  AddJobCommands(commands, options);
+  commands.AddFormat(commands.Add("nodes", "Nodes and their slots", [&](JobClient& client) {
+    return Done([&] { PrintNodes(client, options.format); });
+  }));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Shows and cancels the coordinator's jobs.", "frctl");
+  Options options;
+  fr::AddConnectionOptions(app, options.coordinator, options.timeout_seconds);
+  Commands commands(app, options);
+  AddCommands(commands, options);
+  app.require_subcommand(1);
+  app.footer(
+      "Exit codes: 0 done; 1 no such job, or a watched job did not complete; 2 the command line is "
+      "wrong;\n3 the coordinator cannot be reached; 130 Ctrl-C while watching: the job goes on.");
+  return fr::RunCommand(app, argc, argv, [&] {
+    JobClient client(options.coordinator, fr::ToMillis(options.timeout_seconds));
+    return commands.chosen()(client);
+  });
+}

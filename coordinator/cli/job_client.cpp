@@ -1,0 +1,152 @@
+#include "coordinator/cli/job_client.h"
+
+#include <algorithm>
+#include <array>
+#include <random>
+#include <utility>
+
+#include <fmt/format.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/error.h"
+#include "common/config/coordinator_config.h"
+#include "coordinator/api/json.h"
+
+namespace fr {
+namespace {
+
+// A reply that was lost is asked for again after so long.
+constexpr std::int64_t kSubmitRepeatMs = 3000;
+
+std::string RandomKey() {
+  std::random_device device;
+  return fmt::format("{:08x}{:08x}{:08x}{:08x}", device(), device(), device(), device());
+}
+
+bool IsNumber(const std::string& text) {
+  return !text.empty() && text.size() < 19 &&
+         text.find_first_not_of("0123456789") == std::string::npos;
+}
+
+}  // namespace
+
+JobClient::JobClient(const std::string& address, std::int64_t timeout_ms)
+    : client_(CoordinatorAddress(address)), timeout_ms_(timeout_ms) {}
+
+Reply JobClient::Call(Request request, std::int64_t timeout_ms) {
+  try {
+    Reply reply = client_.Call(std::move(request), timeout_ms);
+    reached_ = true;
+    return reply;
+  } catch (const Error& error) {
+    reached_ = reached_ || error.code() != ErrorCode::kUnavailable;
+    throw;
+  }
+}
+
+std::string JobClient::Submit(const JobSpec& spec, const std::string& yaml) {
+  Request request;
+  SubmitJobRequest& submission = *request.mutable_submit_job();
+  *submission.mutable_spec() = spec;
+  submission.set_yaml(yaml);
+  submission.set_submitter(UserAtHost());
+  submission.set_submission_key(RandomKey());
+  const std::int64_t deadline = SteadyMillis() + timeout_ms_;
+  for (;;) {
+    const std::int64_t left = deadline - SteadyMillis();
+    try {
+      return Call(request, std::clamp<std::int64_t>(left, 1, kSubmitRepeatMs))
+          .submit_job()
+          .job_id();
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kUnavailable || left <= kSubmitRepeatMs) throw;
+    }
+  }
+}
+
+std::string JobClient::ResolveJob(const std::string& name) {
+  if (name == "latest") {
+    const ListJobsReply reply = Jobs();
+    if (reply.jobs().empty()) {
+      throw Error(ErrorCode::kNotFound, "there are no jobs yet; submit one: fr-submit job.yaml");
+    }
+    return reply.jobs(0).id();
+  }
+  if (IsNumber(name)) return "job-" + name;
+  if (name.rfind("job-", 0) == 0 && IsNumber(name.substr(4))) return name;
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      fmt::format("\"{}\" names no job: give job-12, 12 or latest; frctl jobs lists them", name));
+}
+
+ListJobsReply JobClient::Jobs() {
+  Request request;
+  request.mutable_list_jobs();
+  return std::move(*Call(std::move(request), timeout_ms_).mutable_list_jobs());
+}
+
+GetJobReply JobClient::Job(const std::string& job_id) {
+  Request request;
+  request.mutable_get_job()->set_job_id(job_id);
+  return std::move(*Call(std::move(request), timeout_ms_).mutable_get_job());
+}
+
+void JobClient::Cancel(const std::string& job_id, const std::string& reason) {
+  Request request;
+  request.mutable_cancel_job()->set_job_id(job_id);
+  request.mutable_cancel_job()->set_reason(reason);
+  Call(std::move(request), timeout_ms_);
+}
+
+GetMetricsReply JobClient::Metrics(const std::string& job_id, const std::vector<std::string>& names,
+                                   std::int64_t after_step) {
+  Request request;
+  GetMetricsRequest& body = *request.mutable_get_metrics();
+  body.set_job_id(job_id);
+  body.mutable_names()->Assign(names.begin(), names.end());
+  body.set_after_step(after_step);
+  return std::move(*Call(std::move(request), timeout_ms_).mutable_get_metrics());
+}
+
+GetLogsReply JobClient::Logs(const GetLogsRequest& body) {
+  Request request;
+  *request.mutable_get_logs() = body;
+  return std::move(*Call(std::move(request), timeout_ms_).mutable_get_logs());
+}
+
+ListCheckpointsReply JobClient::Checkpoints(const std::string& job_id) {
+  Request request;
+  request.mutable_list_checkpoints()->set_job_id(job_id);
+  return std::move(*Call(std::move(request), timeout_ms_).mutable_list_checkpoints());
+}
+
+GetShardsReply JobClient::Shards(const std::string& job_id) {
+  Request request;
+  request.mutable_get_shards()->set_job_id(job_id);
+  return std::move(*Call(std::move(request), timeout_ms_).mutable_get_shards());
+}
+
+ListNodesReply JobClient::Nodes() {
+  Request request;
+  request.mutable_list_nodes();
+  return std::move(*Call(std::move(request), timeout_ms_).mutable_list_nodes());
+}
+
+std::vector<ValidationResult> JobClient::LatestAccuraciesOf(const JobRecord& job) {
+  // Without names a request asks for every metric.
+  if (job.spec().data().validation().empty()) return {};
+  return LatestAccuracies(job.spec(), Metrics(job.id(), AccuracyMetricNames(job.spec())));
+}
+
+std::string UserAtHost() {
+  std::array<char, 256> host{};
+  gethostname(host.data(), host.size() - 1);
+  // getpwuid is not thread-safe; the commands have one thread.
+  const passwd* user = getpwuid(geteuid());  // NOLINT(concurrency-mt-unsafe)
+  return fmt::format("{}@{}", user != nullptr ? user->pw_name : std::to_string(geteuid()),
+                     host.data());
+}
+
+}  // namespace fr

@@ -1,0 +1,9 @@
+#pragma once
+// The version that the coordinator and its commands name: the project's in CMakeLists.txt
+// (tests/e2e hold the two together).
+
+namespace fr {
+
+inline constexpr const char* kVersion = "0.1.0";
+
+}  // namespace fr

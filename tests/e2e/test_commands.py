@@ -1,0 +1,235 @@
+"""fr-submit and frctl as people and scripts use them."""
+
+import json
+import os
+import re
+import time
+
+import pytest
+
+from cluster import Cluster, wait_for
+
+JOB = """\
+name: by-hand
+resources: {{workers: 2}}
+data:
+  train: {train}
+  validation: [lfw]
+  batch_size: 32
+loss:
+  margin: 0.5
+train: {{epochs: 2}}
+"""
+
+
+@pytest.fixture
+def write_job(tmp_path, stand_in_faces):
+    def write(text=JOB):
+        path = tmp_path / "job.yaml"
+        path.write_text(text.format(train=stand_in_faces))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def no_coordinator(tmp_path):
+    """The commands, with an address at which nobody listens."""
+    return Cluster(tmp_path / "nowhere")
+
+
+# Each mistake is named by file, line, column and key, with what would be right; nothing goes to
+# standard output and no coordinator is needed.
+@pytest.mark.parametrize("wrong, right, line, key, remedy", [
+    ("  batch_sise: 32", "  batch_size: 32", 6, "batch_sise", "batch_size"),
+    ("  batch_size: many", "  batch_size: 32", 6, "data.batch_size", "integer"),
+    ("  margin: -0.5", "  margin: 0.5", 8, "loss.margin", "0"),
+    ("  train: /no/such/directory", "  train: {train}", 4, "data.train", "/no/such/directory"),
+])
+def test_a_mistake_is_named_by_place_and_remedy(
+        no_coordinator, write_job, wrong, right, line, key, remedy):
+    path = write_job(JOB.replace(right, wrong))
+    done = no_coordinator.run("fr-submit", path)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    named = re.search(rf"^{re.escape(str(path))}:{line}:\d+: (.*)$", done.stderr, re.MULTILINE)
+    assert named, done.stderr
+    assert key in named[1] and remedy in named[1]
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_all_mistakes_are_named_in_one_go(no_coordinator, write_job):
+    path = write_job(JOB.replace("margin: 0.5", "margin: -1").replace("epochs: 2", "epochs: two"))
+    done = no_coordinator.run("fr-submit", path, "--set", "optimizer.lr=fast")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3, done.stderr
+    for key in ("loss.margin", "train.epochs", "optimizer.lr"):
+        assert any(key in line for line in lines), key
+
+
+def test_a_file_that_is_not_there_is_an_error_without_a_trace(no_coordinator, tmp_path):
+    done = no_coordinator.run("fr-submit", tmp_path / "none.yaml")
+    assert done.returncode in (1, 2)
+    assert "none.yaml" in done.stderr and done.stdout == ""
+
+
+# The plan is printed without a coordinator: total batch, steps, each rank's range.
+def test_a_dry_run_shows_the_plan(no_coordinator, write_job):
+    done = no_coordinator.run("fr-submit", write_job(), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    for part in ("64 images per step", "85,742 identities", "1,000 images", "30: 2 epochs of 15",
+                 "rank 0: identities [0, 42,871)", "rank 1: identities [42,871, 85,742)"):
+        assert part in done.stderr, done.stderr
+
+
+def test_an_absent_coordinator_is_exit_code_3(no_coordinator, write_job):
+    for command in (("fr-submit", write_job()), ("frctl", "jobs"), ("frctl", "watch", "1"),
+                    ("frctl", "logs", "-f", "1")):
+        done = no_coordinator.run(*command, "--timeout", "0.5")
+        assert done.returncode == 3, (command, done.stderr)
+        assert done.stdout == ""
+        assert no_coordinator.rpc in done.stderr
+
+
+def test_a_wrong_command_line_is_exit_code_2(no_coordinator):
+    for command in (("fr-submit",), ("frctl",), ("frctl", "dance"), ("frctl", "jobs", "-o", "xml"),
+                    ("frctl", "show"), ("frctl", "show", "my-job"), ("frctl", "jobs", "--limit", "0")):
+        done = no_coordinator.run(*command)
+        assert done.returncode == 2, (command, done.stderr)
+        assert done.stderr.strip(), command
+
+
+def test_help_and_version_need_no_coordinator(no_coordinator):
+    for program in ("fr-submit", "frctl"):
+        assert "Exit codes" in no_coordinator.run(program, "--help").stdout
+        version = no_coordinator.run(program, "--version")
+        assert version.returncode == 0
+        if "FR_VERSION" in os.environ:
+            assert version.stdout.strip() == f"{program} {os.environ['FR_VERSION']}"
+
+
+def test_lists_of_a_coordinator_without_jobs(cluster):
+    empty = cluster.run("frctl", "jobs")
+    assert (empty.returncode, empty.stdout) == (0, "")
+    assert "fr-submit" in empty.stderr
+    assert json.loads(cluster.run("frctl", "jobs", "-o", "json").stdout) == {"jobs": [], "total": 0}
+    nodes = json.loads(cluster.run("frctl", "nodes", "-o", "json").stdout)["nodes"]
+    assert [(node["name"], node["slots"]) for node in nodes] == [("localhost", 2)]
+    assert "localhost" in cluster.run("frctl", "nodes").stdout
+    latest = cluster.run("frctl", "show", "latest")
+    assert latest.returncode == 1 and "no jobs" in latest.stderr
+
+
+def test_a_job_that_is_not_there_is_exit_code_1(cluster):
+    for command in ("show", "watch", "logs", "metrics", "checkpoints", "shards", "cancel"):
+        done = cluster.run("frctl", command, "job-999")
+        assert done.returncode == 1, (command, done.stderr)
+        assert "job-999" in done.stderr and done.stdout == ""
+
+
+@pytest.fixture
+def queued_job(cluster, write_job):
+    """A job that wants more slots than there are: it stays in the queue."""
+    path = write_job(JOB.replace("workers: 2", "workers: 64"))
+    done = cluster.run("fr-submit", path, "--set", "name=queued", "--set", "priority=70")
+    assert done.returncode == 0, done.stderr
+    # The id, alone.
+    assert re.fullmatch(r"job-\d+\n", done.stdout)
+    return done.stdout.strip()
+
+
+def test_a_submitted_job_is_listed_shown_and_cancelled(cluster, queued_job):
+    number = queued_job.removeprefix("job-")
+    table = cluster.run("frctl", "jobs").stdout.splitlines()
+    assert table[0].split()[:3] == ["JOB", "NAME", "STATE"]
+    assert table[1].split()[:3] == [queued_job, "queued", "PENDING"]
+    listed = json.loads(cluster.run("frctl", "jobs", "-o", "json").stdout)["jobs"][0]
+    assert (listed["id"], listed["priority"], listed["workers"]) == (queued_job, 70, 64)
+    for name in (queued_job, number, "latest"):
+        shown = json.loads(cluster.run("frctl", "show", name, "-o", "json").stdout)
+        assert shown["id"] == queued_job
+        assert shown["spec"]["model"]["network"] == "r50"  # a default, filled in
+    assert "PENDING" in cluster.run("frctl", "show", number).stdout
+
+    cancelled = cluster.run("frctl", "cancel", number, "--reason", "not wanted <b>any</b> more")
+    assert cancelled.returncode == 0, cancelled.stderr
+    job = cluster.wait_until_ended(queued_job)
+    assert job["state"] == "CANCELLED"
+    assert "not wanted <b>any</b> more" in job["reason"]
+    watched = cluster.run("frctl", "watch", number)
+    assert watched.returncode == 1
+    assert "cancelled" in watched.stderr and "not wanted" in watched.stderr
+
+
+# What a job has not made yet is an empty list, said in words to people.
+def test_listings_of_a_job_that_has_not_started(cluster, queued_job):
+    for command, key in (("checkpoints", "checkpoints"), ("shards", "plans"), ("metrics", "series")):
+        as_json = cluster.run("frctl", command, queued_job, "-o", "json")
+        assert json.loads(as_json.stdout) == {key: []}, as_json.stderr
+        assert cluster.run("frctl", command, queued_job).returncode == 0
+    unknown = cluster.run("frctl", "metrics", queued_job, "--name", "train/los")
+    assert unknown.returncode == 1 and "train/los" in unknown.stderr
+
+
+# Whoever waits for a job learns of its end, and survives the coordinator's absence meanwhile.
+def test_waiting_survives_a_restart_of_the_coordinator(cluster, write_job):
+    import subprocess
+    from cluster import BIN_DIR
+    path = write_job(JOB.replace("workers: 2", "workers: 64"))
+    waiting = subprocess.Popen(
+        [BIN_DIR / "fr-submit", path, "--follow", "--timeout", "1"], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cluster.environment())
+    try:
+        job_id = waiting.stdout.readline().strip()
+        cluster.kill()
+        wait_for(lambda: "unreachable" in waiting.stderr.readline(), "the word of its absence")
+        cluster.start()
+        assert cluster.run("frctl", "cancel", job_id).returncode == 0
+        _, rest = waiting.communicate(timeout=60)
+    finally:
+        waiting.kill()
+    assert waiting.returncode == 1
+    assert "reachable again" in rest and f"{job_id} cancelled" in rest
+
+
+@pytest.mark.worker
+def test_a_job_is_followed_to_its_end(cluster, job_file):
+    done = cluster.run("fr-submit", job_file, "--follow", timeout=400)
+    assert done.returncode == 0, done.stderr
+    job_id = done.stdout.strip()
+    assert f"{job_id} completed" in done.stderr and "synth" in done.stderr
+
+    metrics = cluster.run("frctl", "metrics", job_id)
+    assert "train/loss" in metrics.stdout and "val/synth/accuracy" in metrics.stdout
+    points = cluster.run("frctl", "metrics", job_id, "--name", "train/loss", "-o", "csv").stdout
+    series = json.loads(cluster.run(
+        "frctl", "metrics", job_id, "--name", "train/loss", "-o", "json").stdout)["series"][0]
+    rows = [line.split(",") for line in points.splitlines()]
+    assert rows[0] == ["metric", "step", "value", "time_ms"]
+    assert [(int(step), float(value)) for _, step, value, _ in rows[1:]] == list(
+        zip(series["steps"], series["values"]))
+
+    checkpoints = json.loads(
+        cluster.run("frctl", "checkpoints", job_id, "-o", "json").stdout)["checkpoints"]
+    assert checkpoints[-1]["step"] == series["steps"][-1]
+    shards = cluster.run("frctl", "shards", job_id).stdout.splitlines()
+    assert [line.split()[2:4] for line in shards[1:]] == [["0", "4"], ["4", "7"]]
+    assert cluster.run("frctl", "logs", "-f", job_id).stdout.strip()
+    assert cluster.run("frctl", "watch", job_id).returncode == 0
+
+
+# What only the workers can see fails the job, with the reason.
+@pytest.mark.worker
+def test_a_truncated_record_file_fails_the_job_with_its_name(cluster, job_file, faces, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in faces.iterdir():
+        content = path.read_bytes()
+        (broken / path.name).write_bytes(
+            content[:len(content) // 2] if path.name == "train.rec" else content)
+    done = cluster.run("fr-submit", job_file, "--set", f"data.train={broken}", "--wait")
+    assert done.returncode == 1
+    assert "failed" in done.stderr and "train.rec" in done.stderr
+    assert json.loads(cluster.run("frctl", "show", "latest", "-o", "json").stdout)["restarts"] == 0
