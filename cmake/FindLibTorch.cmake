@@ -6,7 +6,7 @@
 # the system's. Here they come last (-idirafter), so that one translation unit may include
 # LibTorch, Protobuf and spdlog together.
 
-find_path(LIBTORCH_INCLUDE_DIR torch/version.h
+find_path(LIBTORCH_INCLUDE_DIR ATen/ATen.h
           HINTS ${FR_TORCH_DIR} ${CMAKE_SOURCE_DIR}/.venv/lib/python3.11/site-packages/torch
           PATH_SUFFIXES include ../../include NO_SYSTEM_ENVIRONMENT_PATH)
 find_library(LIBTORCH_CPU_LIBRARY torch_cpu

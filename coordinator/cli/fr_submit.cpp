@@ -11,9 +11,10 @@
 #include <CLI/CLI.hpp>
 
 #include "common/base/error.h"
+#include "common/cli/run_command.h"
 #include "common/config/job_config.h"
+#include "coordinator/cli/connection_options.h"
 #include "coordinator/cli/dry_run.h"
-#include "coordinator/cli/exit.h"
 #include "coordinator/cli/job_client.h"
 #include "coordinator/cli/watch.h"
 

@@ -10,7 +10,8 @@
 
 #include <CLI/CLI.hpp>
 
-#include "coordinator/cli/exit.h"
+#include "common/cli/run_command.h"
+#include "coordinator/cli/connection_options.h"
 #include "coordinator/cli/frctl_commands.h"
 #include "coordinator/cli/job_client.h"
 #include "coordinator/cli/watch.h"

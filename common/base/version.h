@@ -1,5 +1,5 @@
 #pragma once
-// The version that the coordinator and its commands name: the project's in CMakeLists.txt
+// The version that every program names: the project's in CMakeLists.txt
 // (tests/e2e hold the two together).
 
 namespace fr {

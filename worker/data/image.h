@@ -1,0 +1,36 @@
+#pragma once
+// Pictures in memory and in files: JPEG (libjpeg-turbo), PNG (libpng), PGM and PPM.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace fr {
+
+struct Image {
+  int height = 0;
+  int width = 0;
+  std::vector<std::uint8_t> pixels;  // RGB, [height, width, 3]
+};
+
+// Grey pictures become RGB, transparency is dropped. Throws Error(kDataLoss) with the decoder's
+// words for what is no picture of these kinds, is truncated, or is larger than 16384 x 16384.
+// Thread-safe.
+Image DecodeImage(std::string_view bytes);
+
+// As DecodeImage, of a picture that must be `height` x `width`, into `pixels`
+// ([height, width, 3] of the caller).
+void DecodeImageInto(std::string_view bytes, int height, int width, std::uint8_t* pixels);
+
+// `quality` 1..100, colours at half resolution as cameras have it. Thread-safe.
+std::string EncodeJpeg(const Image& image, int quality);
+
+// Scaled until it covers `height` x `width`, then cropped around the centre. Each new pixel is
+// the triangle-weighted mean of the old ones below it, so that shrinking does not alias.
+Image ResizeToCover(const Image& image, int height, int width);
+
+// Left and right exchanged, in place; `pixels` [height, width, 3].
+void FlipHorizontally(int height, int width, std::uint8_t* pixels);
+
+}  // namespace fr
