@@ -1,6 +1,11 @@
 #include "common/store/retention.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <filesystem>
+#include <system_error>
+
+#include "common/base/logging.h"
 
 namespace fr {
 namespace {
@@ -33,6 +38,16 @@ std::vector<std::int64_t> RetiredCheckpoints(const std::vector<CheckpointManifes
     if (i != best) retired.push_back(checkpoints[static_cast<std::size_t>(i)].step());
   }
   return retired;
+}
+
+void RemoveCheckpoints(const std::vector<CheckpointManifest>& checkpoints,
+                       const std::vector<std::int64_t>& retired) {
+  for (const CheckpointManifest& old : checkpoints) {
+    if (std::find(retired.begin(), retired.end(), old.step()) == retired.end()) continue;
+    std::error_code error;
+    std::filesystem::remove_all(old.directory(), error);
+    if (error) spdlog::warn("{}: cannot be removed: {}", old.directory(), error.message());
+  }
 }
 
 }  // namespace fr

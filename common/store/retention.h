@@ -15,4 +15,9 @@ namespace fr {
 std::vector<std::int64_t> RetiredCheckpoints(const std::vector<CheckpointManifest>& checkpoints,
                                              const CheckpointSpec& policy);
 
+// Deletes the directories of those among `checkpoints` whose step is in `retired`; call it once
+// their manifests are gone from the store. What cannot be deleted is logged and left.
+void RemoveCheckpoints(const std::vector<CheckpointManifest>& checkpoints,
+                       const std::vector<std::int64_t>& retired);
+
 }  // namespace fr

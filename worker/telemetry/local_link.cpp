@@ -1,6 +1,5 @@
 // RunLink of a stand-alone run: a RunStore in the run directory, and lines on standard output.
 
-#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <utility>
@@ -98,12 +97,7 @@ class LocalLink : public RunLink {
     for (const std::int64_t step : retired) batch.DeleteCheckpoint(kJob, step);
     store_.Commit(std::move(batch));
     fmt::print("checkpoint of step {}: {}\n", manifest.step(), manifest.directory());
-    for (const CheckpointManifest& old : checkpoints) {
-      if (std::find(retired.begin(), retired.end(), old.step()) == retired.end()) continue;
-      std::error_code error;
-      std::filesystem::remove_all(old.directory(), error);
-      if (error) spdlog::warn("{}: cannot be removed: {}", old.directory(), error.message());
-    }
+    RemoveCheckpoints(checkpoints, retired);
   }
 
   void Finish(WorkerOutcome outcome, const std::string& reason, std::int64_t) override {

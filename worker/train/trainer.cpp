@@ -134,6 +134,14 @@ std::int64_t Trainer::total_steps() const {
 }
 
 void Trainer::Restore(const CheckpointManifest& manifest) {
+  if (manifest.num_identities() != inputs_.plan.num_identities) {
+    throw Error(ErrorCode::kDataLoss,
+                fmt::format("{}: this checkpoint is of {} identities, but {} has {}: continue with "
+                            "the data it was trained on, or start a new run",
+                            manifest.directory(), manifest.num_identities(),
+                            inputs_.training_set.directory().string(),
+                            inputs_.plan.num_identities));
+  }
   if (manifest.seed() != inputs_.spec.train().seed()) {
     spdlog::warn(
         "the checkpoint was trained with seed {}, this job says {}: the order of samples changes",

@@ -1,0 +1,14 @@
+#pragma once
+// Requests of the RPC -> the coordinator's methods.
+
+#include "proto/rpc.pb.h"
+
+namespace fr {
+
+class Coordinator;
+
+// Throws what the method throws, and Error(kInvalidArgument) for a request without a body that this
+// version knows.
+Reply Answer(Coordinator& coordinator, const Request& request);
+
+}  // namespace fr

@@ -1,0 +1,34 @@
+#pragma once
+// Which changes of a job's state there are. Pure.
+//
+//   PENDING -> STARTING -> RUNNING -> COMPLETED | FAILED | CANCELLED
+//   STARTING | RUNNING -> RESTARTING -> STARTING
+
+#include <cstdint>
+#include <string>
+
+#include "proto/record.pb.h"
+
+namespace fr {
+
+// COMPLETED, FAILED, CANCELLED.
+bool IsEnded(JobState state);
+
+// STARTING, RUNNING: an attempt is under way and holds slots.
+bool HoldsSlots(JobState state);
+
+// PENDING, RESTARTING: waits for slots (RESTARTING: not before its back-off is over).
+bool WaitsForSlots(JobState state);
+
+bool IsAllowed(JobState from, JobState to);
+
+// Puts `job` into state `to` and returns the transition to store. Throws Error(kInternal) for a
+// change that is not allowed.
+Transition ChangeState(JobRecord* job, JobState to, const std::string& reason,
+                       std::int64_t now_ms);
+
+// How long restart number `restarts` (from 1) waits: backoff_ms, twice that, four times, ..., five
+// minutes at most.
+std::int64_t RestartDelayMs(std::int64_t backoff_ms, int restarts);
+
+}  // namespace fr
