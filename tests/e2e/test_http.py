@@ -7,6 +7,8 @@ import socket
 import jsonschema
 import pytest
 
+from cluster import wait_for
+
 JOB = """\
 name: waits
 resources: {{workers: 64}}
@@ -94,8 +96,10 @@ def test_what_a_job_that_has_run_leaves(cluster, trained_job):
     assert [(one["begin"], one["end"]) for one in plan["ranges"]] == [(0, 4), (4, 7)]
 
     # The log in pieces is the log as a whole.
-    whole = cluster.get(f"/jobs/{trained_job}/logs")
-    assert whole["text"] and whole["job_ended"]
+    # The job has ended when the workers have said so; their processes end a moment later.
+    whole = wait_for(lambda: (log := cluster.get(f"/jobs/{trained_job}/logs"))["job_ended"] and log,
+                     "the end of the log")
+    assert whole["text"]
     pieces, offset = "", 0
     while True:
         piece = cluster.get(f"/jobs/{trained_job}/logs?offset={offset}&max_bytes=1000")

@@ -65,7 +65,7 @@ class IrResNet : public Backbone {
     features_ = register_module(
         "features",
         std::make_shared<BatchNorm>(options.embedding_size, comm, /*fixed_weight=*/true));
-    for (const auto& module : modules()) {
+    for (const auto& module : modules(false)) {
       if (auto* conv = module->as<torch::nn::Conv2dImpl>()) {
         torch::nn::init::normal_(conv->weight, 0, 0.1);
       }

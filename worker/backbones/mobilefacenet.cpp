@@ -112,7 +112,7 @@ class MobileFaceNet : public Backbone {
 
  private:
   void InitialiseWeights() {
-    for (const auto& module : modules()) {
+    for (const auto& module : modules(false)) {
       torch::Tensor weight;
       if (auto* conv = module->as<torch::nn::Conv2dImpl>()) weight = conv->weight;
       if (auto* linear = module->as<torch::nn::LinearImpl>()) weight = linear->weight;

@@ -84,7 +84,9 @@ CheckpointManifest WriteOwnFiles(const std::filesystem::path& directory, std::in
 std::string TryWriteOwnFiles(const std::filesystem::path& directory, std::int64_t step,
                              const TrainingState& state, int rank) {
   try {
-    return "+" + WriteOwnFiles(directory, step, state, rank).SerializeAsString();
+    std::string text = WriteOwnFiles(directory, step, state, rank).SerializeAsString();
+    text.insert(text.begin(), '+');
+    return text;
   } catch (const std::exception& error) {
     return fmt::format("-rank {}: {}", rank, error.what());
   }

@@ -16,6 +16,7 @@
 #include "worker/comm/communicator.h"
 #include "worker/data/training_set.h"
 #include "worker/telemetry/run_link.h"
+#include "worker/train/error_text.h"
 #include "worker/train/trainer.h"
 
 namespace fr {
@@ -153,7 +154,7 @@ int RunWorker(const WorkerOptions& options, Communicator& comm) {
   } catch (const std::exception& error) {
     // Where there is no coordinator, rank 0 itself notes the failure in the run's store.
     if (options.coordinator.empty() && start.link != nullptr) {
-      start.link->Finish(WorkerOutcome::FAILED_FOR_GOOD, error.what(), kFailureReportMs);
+      start.link->Finish(WorkerOutcome::FAILED_FOR_GOOD, ErrorText(error), kFailureReportMs);
     }
     throw;
   }
@@ -163,8 +164,9 @@ int RunWorker(const WorkerOptions& options, Communicator& comm) {
 int ReportFailure(const WorkerOptions& options, int rank, const std::exception& error) {
   const auto* known = dynamic_cast<const Error*>(&error);
   // Of all ranks only rank 0 has a link, but any may be the one that knows.
-  const std::string reason = fmt::format("rank {}: {}", rank, error.what());
-  spdlog::error("{}", error.what());
+  const std::string text = ErrorText(error);
+  const std::string reason = fmt::format("rank {}: {}", rank, text);
+  spdlog::error("{}", text);
   if (!options.coordinator.empty() && FailsForGood(error)) {
     try {
       RpcClient client(options.coordinator);

@@ -45,15 +45,15 @@ Shot DrawShot(Random& random) {
   const double roll = random.Normal() * 0.06;
   shot.view = {std::cos(roll), std::sin(roll), random.Uniform(0.93, 1.07),
                kCentreX + random.Normal() * 1.6, kNoseY + random.Normal() * 1.6};
-  shot.yaw = std::clamp(random.Normal() * 0.3, -0.7, 0.7);
+  shot.yaw = std::clamp(random.Normal() * 0.25, -0.6, 0.6);
   shot.pitch = std::clamp(random.Normal() * 0.18, -0.4, 0.4);
   shot.smile = random.Uniform(-0.5, 1);
   shot.open = random.Chance(0.35) ? random.Uniform(0.2, 1) : 0;
   shot.lids = random.Chance(0.12) ? random.Uniform(0.05, 0.5) : random.Uniform(0.8, 1.1);
   shot.brows = random.Normal() * 1.2;
-  const double brightness = std::exp(random.Normal() * 0.3);
-  const Colour tint = RandomColour(random, 0.8, 1.2);
-  shot.light = Scaled(tint, std::clamp(brightness, 0.4, 1.7));
+  const double brightness = std::exp(random.Normal() * 0.25);
+  const Colour tint = RandomColour(random, 0.85, 1.15);
+  shot.light = Scaled(tint, std::clamp(brightness, 0.5, 1.6));
   shot.shade_x = random.Normal() * 0.3;
   shot.shade_y = random.Normal() * 0.2;
   shot.blur = random.Chance(0.4) ? random.Uniform(0.4, 1.6) : 0;

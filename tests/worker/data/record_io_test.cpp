@@ -1,0 +1,129 @@
+#include "worker/data/record_io.h"
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/base/error.h"
+#include "common/base/file.h"
+#include "tests/temporary_directory.h"
+
+namespace fr {
+namespace {
+
+const std::string kMagic = "\x0a\x23\xd7\xce";
+
+template <typename Value>
+std::string Bytes(Value value) {
+  return {reinterpret_cast<const char*>(&value), sizeof(value)};
+}
+
+class RecordIoTest : public testing::Test {
+ protected:
+  std::filesystem::path rec() const { return directory_.path() / "train.rec"; }
+  std::filesystem::path idx() const { return directory_.path() / "train.idx"; }
+
+  ErrorCode CodeOfReading(const std::string& bytes, std::uint64_t offset = 0) {
+    WriteFileAtomically(rec(), bytes);
+    try {
+      const RecordFile file(rec());
+      ImageRecord record;
+      file.Read(offset, &record);
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr("train.rec"));
+      return error.code();
+    }
+    return ErrorCode::kInternal;
+  }
+
+  TemporaryDirectory directory_;
+};
+
+// Byte by byte as docs/formats.md has it, made by hand.
+TEST_F(RecordIoTest, ReadsAHandMadeRecord) {
+  const std::string payload = Bytes(std::uint32_t{0}) + Bytes(7.0F) + Bytes(std::uint64_t{42}) +
+                              Bytes(std::uint64_t{0}) + "jpeg!";
+  WriteFileAtomically(rec(), kMagic + Bytes(static_cast<std::uint32_t>(payload.size())) + payload +
+                                 std::string(3, '\0'));
+  const RecordFile file(rec());
+  ImageRecord record;
+  file.Read(0, &record);
+  EXPECT_THAT(record.labels, testing::ElementsAre(7.0F));
+  EXPECT_EQ(record.id, 42U);
+  EXPECT_EQ(record.image, "jpeg!");
+}
+
+TEST_F(RecordIoTest, ReadsALabelVectorBehindTheHeader) {
+  const std::string payload = Bytes(std::uint32_t{2}) + Bytes(0.0F) + Bytes(std::uint64_t{0}) +
+                              Bytes(std::uint64_t{0}) + Bytes(3.0F) + Bytes(9.0F) + "xyz!";
+  WriteFileAtomically(rec(), kMagic + Bytes(static_cast<std::uint32_t>(payload.size())) + payload);
+  const RecordFile file(rec());
+  ImageRecord record;
+  file.Read(0, &record);
+  EXPECT_THAT(record.labels, testing::ElementsAre(3.0F, 9.0F));
+  EXPECT_EQ(record.image, "xyz!");
+}
+
+// What is written is read, whatever it holds: an image with the magic number is split and joined.
+TEST_F(RecordIoTest, WhatIsWrittenIsRead) {
+  const std::vector<std::string> images = {"", "a", kMagic, "1234" + kMagic + "5678" + kMagic,
+                                           kMagic + kMagic + "x", std::string(100'000, 'y')};
+  RecordWriter writer(rec(), idx());
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    writer.Write(i, i % 2 == 0 ? std::vector<float>{1.0F * i} : std::vector<float>{1, 2, 3},
+                 images[i]);
+  }
+  EXPECT_FALSE(std::filesystem::exists(rec()));  // not before it is whole
+  writer.Finish();
+  const RecordFile file(rec());
+  const std::vector<IndexEntry> index = ReadIndex(idx());
+  ASSERT_EQ(index.size(), images.size());
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    ImageRecord record;
+    file.Read(index[i].offset, &record);
+    EXPECT_EQ(record.image, images[i]) << i;
+    EXPECT_EQ(record.labels.size(), i % 2 == 0 ? 1U : 3U);
+    EXPECT_EQ(index[i].key, i);
+  }
+}
+
+TEST_F(RecordIoTest, DamageIsNamed) {
+  const std::string good = kMagic + Bytes(std::uint32_t{24}) + std::string(24, '\0');
+  EXPECT_EQ(CodeOfReading(good), ErrorCode::kInternal);  // no error
+  EXPECT_EQ(CodeOfReading(""), ErrorCode::kDataLoss);
+  EXPECT_EQ(CodeOfReading(good, 1'000'000), ErrorCode::kDataLoss);
+  EXPECT_EQ(CodeOfReading(good, ~std::uint64_t{0}), ErrorCode::kDataLoss);
+  EXPECT_EQ(CodeOfReading(good, 4), ErrorCode::kDataLoss);
+  EXPECT_EQ(CodeOfReading(good.substr(0, good.size() - 1)), ErrorCode::kDataLoss);
+  EXPECT_EQ(CodeOfReading(kMagic + Bytes(std::uint32_t{8}) + std::string(8, '\0')),
+            ErrorCode::kDataLoss);
+  // A first part without a last one; a middle part at the beginning; more labels than bytes.
+  EXPECT_EQ(CodeOfReading(kMagic + Bytes(1U << 29 | 24U) + std::string(24, '\0') + good),
+            ErrorCode::kDataLoss);
+  EXPECT_EQ(CodeOfReading(kMagic + Bytes(2U << 29 | 24U) + std::string(24, '\0')),
+            ErrorCode::kDataLoss);
+  EXPECT_EQ(CodeOfReading(kMagic + Bytes(std::uint32_t{24}) + Bytes(~std::uint32_t{0}) +
+                          std::string(20, '\0')),
+            ErrorCode::kDataLoss);
+}
+
+TEST_F(RecordIoTest, AnIndexLineThatIsNoneIsNamed) {
+  for (const std::string text : {"0\t0\n1 5\n", "0\t0\n1\t\n", "0\t0\nx\t1\n", "0\t0\n1\t5z\n"}) {
+    WriteFileAtomically(idx(), text);
+    try {
+      ReadIndex(idx());
+      FAIL() << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
+      EXPECT_THAT(error.what(), testing::HasSubstr("train.idx:2"));
+    }
+  }
+  WriteFileAtomically(idx(), "0\t0\r\n1\t56");
+  EXPECT_EQ(ReadIndex(idx())[1].offset, 56U);
+}
+
+}  // namespace
+}  // namespace fr

@@ -1,0 +1,27 @@
+# Tests of what needs LibTorch and MPI.
+
+file(GLOB FR_ENGINE_TESTS CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/engine/*.cpp)
+fr_test(engine_tests SOURCES ${FR_ENGINE_TESTS} LINK fr_engine NO_DISCOVERY)
+# An executable is compiled with -fpie, and could not share the library's precompiled header.
+set_target_properties(engine_tests PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+target_compile_options(engine_tests PRIVATE -fPIC)
+target_precompile_headers(engine_tests REUSE_FROM fr_engine)
+target_compile_options(engine_tests PRIVATE -fopenmp-simd)
+target_compile_definitions(engine_tests PRIVATE FR_PYTHON="${FR_PYTHON}"
+                                                FR_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+
+# The same tests at one rank and at several: each compares with what one rank computes alone.
+foreach(ranks 1 2 3 4)
+  # Comparisons with other implementations are of one rank alone.
+  set(only)
+  if(ranks GREATER 1)
+    set(only --gtest_filter=-ReferenceTest.*)
+  endif()
+  add_test(NAME engine.ranks_${ranks}
+           COMMAND mpirun --oversubscribe --bind-to none -np ${ranks} $<TARGET_FILE:engine_tests>
+                   ${only})
+  set_tests_properties(
+    engine.ranks_${ranks}
+    PROPERTIES TIMEOUT 900 ENVIRONMENT
+               "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1")
+endforeach()
