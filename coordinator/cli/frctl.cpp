@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -53,13 +52,22 @@ class Commands {
   }
 
   void AddFormat(CLI::App* subcommand, bool csv = false) {
-    std::map<std::string, OutputFormat> formats = {{"table", OutputFormat::kTable},
-                                                   {"json", OutputFormat::kJson}};
-    if (csv) formats["csv"] = OutputFormat::kCsv;
-    subcommand->add_option("-o,--output", options_.format, "How to print it; table without it")
-        ->type_name(csv ? "table|json|csv" : "table|json")
-        ->transform(CLI::Transformer(formats, CLI::ignore_case))
-        ->check(CLI::IsMember(formats).description(""));
+    const std::string known = csv ? "table|json|csv" : "table|json";
+    const auto set = [this, csv, known](const std::string& text) {
+      if (text == "table") {
+        options_.format = OutputFormat::kTable;
+      } else if (text == "json") {
+        options_.format = OutputFormat::kJson;
+      } else if (text == "csv" && csv) {
+        options_.format = OutputFormat::kCsv;
+      } else {
+        throw CLI::ValidationError("--output", fmt::format("'{}' is none of {}", text, known));
+      }
+    };
+    subcommand
+        ->add_option_function<std::string>("-o,--output", set,
+                                           "How to print it; table without it")
+        ->type_name(known);
   }
 
   const Command& chosen() const { return chosen_; }

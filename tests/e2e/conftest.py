@@ -33,7 +33,7 @@ def faces(tmp_path_factory):
     directory = tmp_path_factory.mktemp("faces")
     subprocess.run(
         [BIN_DIR / "fr-data", "synth", directory, "--identities", "7", "--images", "12",
-         "--seed", "1"],
+         "--seed", "1", "--holdout", "4", "--pairs", "20"],
         check=True, capture_output=True, text=True)
     return directory
 

@@ -42,7 +42,7 @@ def no_coordinator(tmp_path):
 # standard output and no coordinator is needed.
 @pytest.mark.parametrize("wrong, right, line, key, remedy", [
     ("  batch_sise: 32", "  batch_size: 32", 6, "batch_sise", "batch_size"),
-    ("  batch_size: many", "  batch_size: 32", 6, "data.batch_size", "integer"),
+    ("  batch_size: many", "  batch_size: 32", 6, "data.batch_size", "whole number"),
     ("  margin: -0.5", "  margin: 0.5", 8, "loss.margin", "0"),
     ("  train: /no/such/directory", "  train: {train}", 4, "data.train", "/no/such/directory"),
 ])

@@ -1,6 +1,5 @@
 // RunLink of a stand-alone run: a RunStore in the run directory, and lines on standard output.
 
-#include <cstdio>
 #include <filesystem>
 #include <utility>
 
@@ -17,19 +16,6 @@ namespace fr {
 namespace {
 
 constexpr std::int64_t kJob = 1;
-
-// "1:02:03".
-std::string Duration(double seconds) {
-  const auto total = static_cast<std::int64_t>(seconds + 0.5);
-  return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
-}
-
-double ValueOf(const std::vector<MetricPoint>& points, const std::string& name) {
-  for (const MetricPoint& point : points) {
-    if (point.name() == name) return point.value();
-  }
-  return 0;
-}
 
 class LocalLink : public RunLink {
  public:
@@ -56,7 +42,7 @@ class LocalLink : public RunLink {
       reason += fmt::format(" from the checkpoint of step {}", checkpoints.back().step());
     }
     Change(JobState::RUNNING, reason);
-    fmt::print("{}: {}\n", run_dir_.string(), reason);
+    spdlog::info("{}: {}", run_dir_.string(), reason);
     return assignment;
   }
 
@@ -82,7 +68,6 @@ class LocalLink : public RunLink {
     record_.mutable_progress()->MergeFrom(progress);
     batch.PutJob(record_);
     store_.Commit(std::move(batch));
-    Print(points, progress);
   }
 
   void CommitCheckpoint(const CheckpointManifest& manifest) override {
@@ -96,14 +81,12 @@ class LocalLink : public RunLink {
         RetiredCheckpoints(checkpoints, record_.spec().checkpoint());
     for (const std::int64_t step : retired) batch.DeleteCheckpoint(kJob, step);
     store_.Commit(std::move(batch));
-    fmt::print("checkpoint of step {}: {}\n", manifest.step(), manifest.directory());
     RemoveCheckpoints(checkpoints, retired);
   }
 
   void Finish(WorkerOutcome outcome, const std::string& reason, std::int64_t) override {
     record_.set_ended_ms(UnixMillis());
     Change(outcome == WorkerOutcome::DONE ? JobState::COMPLETED : JobState::FAILED, reason);
-    fmt::print("{}: {}\n", outcome == WorkerOutcome::DONE ? "done" : "failed", reason);
   }
 
  private:
@@ -121,26 +104,6 @@ class LocalLink : public RunLink {
     batch.PutTransition(kJob, static_cast<std::int64_t>(store_.Transitions(kJob).size()),
                         transition);
     store_.Commit(std::move(batch));
-  }
-
-  static void Print(const std::vector<MetricPoint>& points, const Progress& progress) {
-    for (const MetricPoint& point : points) {
-      const std::string& name = point.name();
-      if (!name.starts_with("val/") || !name.ends_with("/accuracy")) continue;
-      const std::string set = name.substr(4, name.size() - 4 - std::string("/accuracy").size());
-      const std::string prefix = "val/" + set;
-      fmt::print(
-          "step {:>7}  {}: accuracy {:.2f} % (+- {:.2f}), AUC {:.4f}, TAR@FAR=1e-3 {:.2f} %\n",
-          point.step(), set, 100 * point.value(), 100 * ValueOf(points, prefix + "/accuracy_std"),
-          ValueOf(points, prefix + "/auc"), 100 * ValueOf(points, prefix + "/tar_at_far_1e-3"));
-    }
-    if (progress.has_loss()) {
-      fmt::print("step {:>7}/{}  loss {:.6f}  lr {:.5f}  {:.1f} images/s  {} left\n",
-                 progress.step(), progress.total_steps(), progress.loss(),
-                 ValueOf(points, "train/lr"), progress.images_per_second(),
-                 Duration(progress.seconds_left()));
-    }
-    std::fflush(stdout);
   }
 
   std::filesystem::path run_dir_;

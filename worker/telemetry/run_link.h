@@ -49,8 +49,7 @@ std::unique_ptr<RunLink> MakeCoordinatorLink(const std::string& address, const s
                                              int attempt, std::int64_t patience_ms);
 
 // Stand-alone: a RunStore at <run_dir>/store, job number 1. Continues from the last committed
-// checkpoint found there. Also prints a line per report to standard output and applies
-// checkpoint.keep.
+// checkpoint found there, and applies checkpoint.keep.
 std::unique_ptr<RunLink> MakeLocalLink(const JobSpec& spec, const std::string& run_dir);
 
 }  // namespace fr

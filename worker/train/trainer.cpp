@@ -18,6 +18,7 @@
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/sgd.h"
 #include "worker/telemetry/metric_points.h"
+#include "worker/telemetry/report_text.h"
 #include "worker/telemetry/run_link.h"
 #include "worker/train/network_input.h"
 
@@ -160,6 +161,14 @@ bool Trainer::Due(std::int64_t every) const {
 
 void Trainer::Run() {
   const JobSpec& spec = inputs_.spec;
+  if (inputs_.link != nullptr) {
+    spdlog::info("{}, {:.1f} million parameters; {} identities over {} ranks; {} images per step; "
+                 "steps {} to {}",
+                 Network_Name(spec.model().network()),
+                 static_cast<double>(parts_->parameters.values().numel()) / 1e6,
+                 inputs_.plan.num_identities, inputs_.comm.world_size(), total_batch_, step_ + 1,
+                 last_step_);
+  }
   if (step_ == 0 && spec.train().validate_at_start()) ValidateAll();
   parts_->loader = std::make_unique<Loader>(
       inputs_.training_set, MakeLoaderOptions(spec, parts_->rows, inputs_.comm.rank(), position_));
@@ -225,6 +234,12 @@ void Trainer::ReportInterval() {
   progress.set_loss(sums.loss / steps);
   progress.set_images_per_second(images_per_second);
   progress.set_seconds_left(static_cast<double>(last_step_ - step_) * seconds / steps);
+  Report(points, progress);
+}
+
+// On rank 0: into the log, and to whoever keeps the run.
+void Trainer::Report(const std::vector<MetricPoint>& points, const Progress& progress) {
+  for (const std::string& line : ReportLines(points, progress)) spdlog::info("{}", line);
   inputs_.link->Report(points, progress);
 }
 
@@ -243,7 +258,7 @@ void Trainer::ValidateAll() {
   for (const ValidationResult& result : validation_) {
     for (MetricPoint& point : ValidationPoints(result)) points.push_back(std::move(point));
   }
-  inputs_.link->Report(points, progress);
+  Report(points, progress);
 }
 
 void Trainer::WriteAndCommitCheckpoint() {
@@ -261,7 +276,9 @@ void Trainer::WriteAndCommitCheckpoint() {
   for (const ValidationResult& result : validation_) *manifest.add_validation() = result;
   manifest = WriteCheckpoint(inputs_.run_dir, std::move(manifest), inputs_.plan, parts_->state(),
                              inputs_.comm);
-  if (inputs_.link != nullptr) inputs_.link->CommitCheckpoint(manifest);
+  if (inputs_.link == nullptr) return;
+  spdlog::info("step {}/{}  checkpoint: {}", step_, last_step_, manifest.directory());
+  inputs_.link->CommitCheckpoint(manifest);
 }
 
 }  // namespace fr

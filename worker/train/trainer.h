@@ -59,6 +59,7 @@ class Trainer {
 
   void TrainStep();
   void ReportInterval();
+  void Report(const std::vector<MetricPoint>& points, const Progress& progress);
   void ValidateAll();
   void WriteAndCommitCheckpoint();
   std::int64_t total_steps() const;
