@@ -1,7 +1,7 @@
 // What the coordinator does by itself: it looks after attempts and starts what waits.
 
+#include <algorithm>
 #include <csignal>
-#include <filesystem>
 #include <utility>
 
 #include <fmt/format.h>
@@ -131,7 +131,7 @@ void Coordinator::StartWhatFits() {
   if (queue.empty()) return;
   std::vector<FreeNode> nodes;
   for (const auto& [name, node] : NodesInUse()) {
-    nodes.push_back({name, std::max(0, node.slots() - node.slots_used())});
+    nodes.push_back({name, std::max(0, node.slots() - node.slots_used()), node.slots()});
   }
   for (const Placement& placement : Schedule(std::move(queue), std::move(nodes))) {
     StartAttempt(jobs_.at(placement.number), placement.slots);

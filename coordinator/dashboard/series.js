@@ -10,7 +10,7 @@ export class Curves {
   // after its loss. All is asked for again while a restarted job trains steps a second time
   // (`step` lies behind), since those points replace what is here.
   afterStep(step) {
-    return step < this.lastStep ? -1 : this.lastStep - 1;
+    return step < this.lastStep ? -1 : Math.max(-1, this.lastStep - 1);
   }
 
   // Takes what /metrics?after_step=afterStep answered.

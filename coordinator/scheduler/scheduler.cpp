@@ -33,8 +33,11 @@ std::vector<Placement> Schedule(std::vector<WaitingJob> queue, std::vector<FreeN
   std::sort(queue.begin(), queue.end(), [](const WaitingJob& a, const WaitingJob& b) {
     return std::tuple(-a.priority, a.number) < std::tuple(-b.priority, b.number);
   });
+  int all_slots = 0;
+  for (const FreeNode& node : nodes) all_slots += node.slots;
   std::vector<Placement> placements;
   for (const WaitingJob& job : queue) {
+    if (job.workers > all_slots) continue;
     std::vector<NodeSlots> slots = Place(job.workers, &nodes);
     if (slots.empty()) break;
     placements.push_back({job.number, std::move(slots)});

@@ -68,7 +68,7 @@ TEST_F(LauncherTest, OutputAndExitStatusOutliveTheProcess) {
 // Another coordinator, that never saw the process start, sees the same.
 TEST_F(LauncherTest, ARecordIsAllThatIsNeeded) {
   const LaunchRecord record = Make("echo ready; exec sleep 60").Start(Request());
-  const Launcher other = Make("");
+  const Launcher other({"/bin/false", {}, "/bin/false"});
   ASSERT_TRUE(WaitFor([&] { return LogTail(record, 1) == "ready"; }));
   EXPECT_TRUE(other.IsRunning(record));
   EXPECT_EQ(other.ExitStatus(record), std::nullopt);

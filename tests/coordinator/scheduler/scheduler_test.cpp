@@ -24,32 +24,37 @@ std::string Plan(const std::vector<WaitingJob>& queue, const std::vector<FreeNod
 }
 
 TEST(Schedule, FirstComeFirstServed) {
-  EXPECT_EQ(Plan({{2, 50, 1}, {1, 50, 1}, {3, 50, 1}}, {{"a", 2}}), "1@a:1 2@a:1");
+  EXPECT_EQ(Plan({{2, 50, 1}, {1, 50, 1}, {3, 50, 1}}, {{"a", 2, 4}}), "1@a:1 2@a:1");
 }
 
 TEST(Schedule, HigherPriorityFirst) {
-  EXPECT_EQ(Plan({{1, 50, 1}, {2, 90, 1}}, {{"a", 1}}), "2@a:1");
+  EXPECT_EQ(Plan({{1, 50, 1}, {2, 90, 1}}, {{"a", 1, 4}}), "2@a:1");
 }
 
 // All workers of a job or none: half a job would wait for ever and hold its slots.
 TEST(Schedule, AJobStartsAsAWhole) {
-  EXPECT_EQ(Plan({{1, 50, 3}}, {{"a", 1}, {"b", 1}}), "");
-  EXPECT_EQ(Plan({{1, 50, 3}}, {{"a", 1}, {"b", 2}}), "1@b:2,a:1");
+  EXPECT_EQ(Plan({{1, 50, 3}}, {{"a", 1, 4}, {"b", 1, 4}}), "");
+  EXPECT_EQ(Plan({{1, 50, 3}}, {{"a", 1, 4}, {"b", 2, 4}}), "1@b:2,a:1");
 }
 
 // Small jobs do not slip past a large one for ever.
 TEST(Schedule, WhoDoesNotFitHoldsBackThoseBehind) {
-  EXPECT_EQ(Plan({{1, 50, 4}, {2, 50, 1}}, {{"a", 2}}), "");
-  EXPECT_EQ(Plan({{1, 50, 1}, {2, 50, 4}, {3, 50, 1}}, {{"a", 2}}), "1@a:1");
+  EXPECT_EQ(Plan({{1, 50, 4}, {2, 50, 1}}, {{"a", 2, 4}}), "");
+  EXPECT_EQ(Plan({{1, 50, 1}, {2, 50, 4}, {3, 50, 1}}, {{"a", 2, 4}}), "1@a:1");
 }
 
 // Fewest nodes: the freest is filled first.
 TEST(Schedule, AJobSpansAsFewNodesAsItCan) {
-  EXPECT_EQ(Plan({{1, 50, 4}}, {{"a", 1}, {"b", 4}, {"c", 3}}), "1@b:4");
+  EXPECT_EQ(Plan({{1, 50, 4}}, {{"a", 1, 4}, {"b", 4, 4}, {"c", 3, 4}}), "1@b:4");
+}
+
+// What can never start waits for another configuration, not in others' way.
+TEST(Schedule, WhoCanNeverFitHoldsBackNobody) {
+  EXPECT_EQ(Plan({{1, 50, 9}, {2, 50, 1}}, {{"a", 2, 4}, {"b", 4, 4}}), "2@b:1");
 }
 
 TEST(Schedule, NothingFromNothing) {
-  EXPECT_EQ(Plan({}, {{"a", 2}}), "");
+  EXPECT_EQ(Plan({}, {{"a", 2, 4}}), "");
   EXPECT_EQ(Plan({{1, 50, 1}}, {}), "");
 }
 
