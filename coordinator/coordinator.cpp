@@ -193,9 +193,8 @@ GetMetricsReply Coordinator::GetMetrics(const GetMetricsRequest& request) {
     number = Find(request.job_id()).record.number();
   }
   GetMetricsReply reply;
-  for (MetricSeries& series :
-       store_.Metrics(number, {request.names().begin(), request.names().end()},
-                      request.after_step())) {
+  for (MetricSeries& series : store_.Metrics(
+           number, {request.names().begin(), request.names().end()}, request.after_step())) {
     *reply.add_series() = std::move(series);
   }
   return reply;
@@ -213,8 +212,7 @@ GetLogsReply Coordinator::GetLogs(const GetLogsRequest& request) {
 ListCheckpointsReply Coordinator::ListCheckpoints(const ListCheckpointsRequest& request) {
   const std::lock_guard lock(mutex_);
   ListCheckpointsReply reply;
-  for (CheckpointManifest& manifest :
-       store_.Checkpoints(Find(request.job_id()).record.number())) {
+  for (CheckpointManifest& manifest : store_.Checkpoints(Find(request.job_id()).record.number())) {
     *reply.add_checkpoints() = std::move(manifest);
   }
   return reply;
@@ -261,9 +259,8 @@ GetAssignmentReply Coordinator::GetAssignment(const GetAssignmentRequest& reques
 RequestShardPlanReply Coordinator::RequestShardPlan(const RequestShardPlanRequest& request) {
   const std::lock_guard lock(mutex_);
   Job& job = FindAttempt(request.job_id(), request.attempt());
-  ShardPlan plan =
-      PlanShards(request.num_identities(), request.bytes_per_identity(),
-                 {request.capacity_bytes().begin(), request.capacity_bytes().end()});
+  ShardPlan plan = PlanShards(request.num_identities(), request.bytes_per_identity(),
+                              {request.capacity_bytes().begin(), request.capacity_bytes().end()});
   const std::vector<ShardPlanProto> earlier = store_.ShardPlans(job.record.number());
   plan.generation = earlier.empty() ? 1 : earlier.back().generation();
   RequestShardPlanReply reply;
@@ -287,7 +284,8 @@ WorkerReportReply Coordinator::WorkerReport(const WorkerReportRequest& request) 
     const bool repeated =
         record.attempt() == request.attempt() &&
         ((request.outcome() == WorkerOutcome::DONE && record.state() == JobState::COMPLETED) ||
-         (request.outcome() == WorkerOutcome::FAILED_FOR_GOOD && record.state() == JobState::FAILED));
+         (request.outcome() == WorkerOutcome::FAILED_FOR_GOOD &&
+          record.state() == JobState::FAILED));
     if (repeated) return {};
   }
   Job& job = FindAttempt(request.job_id(), request.attempt());

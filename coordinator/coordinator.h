@@ -54,9 +54,9 @@ class Coordinator {
   // A job, and what need not survive a restart.
   struct Job {
     JobRecord record;
-    std::int64_t transitions = 0;       // stored so far
-    std::int64_t last_step_ms = 0;      // steady clock: the attempt's start or its last new step
-    std::int64_t stop_asked_ms = 0;     // steady clock: when its lingering attempt was seen; 0: not
+    std::int64_t transitions = 0;    // stored so far
+    std::int64_t last_step_ms = 0;   // steady clock: the attempt's start or its last new step
+    std::int64_t stop_asked_ms = 0;  // steady clock: when its lingering attempt was seen; 0: not
   };
 
   // A change of one job, prepared beside it; Commit makes it durable and then real.

@@ -88,10 +88,10 @@ void Coordinator::RestartOrFail(Change* change, const std::string& cause) {
   JobRecord& record = change->record;
   const int max_restarts = record.spec().restart().max_restarts();
   if (record.restarts() >= max_restarts) {
-    change->To(JobState::FAILED, max_restarts == 0
-                                     ? cause
-                                     : fmt::format("{} (and {} restarts did not help)", cause,
-                                                   max_restarts));
+    change->To(JobState::FAILED,
+               max_restarts == 0
+                   ? cause
+                   : fmt::format("{} (and {} restarts did not help)", cause, max_restarts));
     return;
   }
   record.set_restarts(record.restarts() + 1);

@@ -1,10 +1,10 @@
 #include "common/rpc/client.h"
 
 #include <utility>
-
-#include <fmt/format.h>
 #include <zmq.hpp>
 #include <zmq_addon.hpp>
+
+#include <fmt/format.h>
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
@@ -26,10 +26,11 @@ zmq::socket_t Connect(zmq::context_t& context, const std::string& address) {
   try {
     dealer.connect(address);
   } catch (const zmq::error_t& error) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("'{}' is no address that one can connect to ({}); write tcp://HOST:PORT, "
-                            "as in tcp://127.0.0.1:7070",
-                            address, error.what()));
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        fmt::format("'{}' is no address that one can connect to ({}); write tcp://HOST:PORT, "
+                    "as in tcp://127.0.0.1:7070",
+                    address, error.what()));
   }
   return dealer;
 }
@@ -56,8 +57,8 @@ bool ParseReply(const zmq::multipart_t& message, std::uint64_t id, Reply* reply)
 void ThrowIfError(const Request& request, const Reply& reply, const std::string& address) {
   if (reply.has_error()) {
     const int code = reply.error().code();
-    const bool known = code >= static_cast<int>(ErrorCode::kInternal) &&
-                       code <= static_cast<int>(ErrorCode::kIo);
+    const bool known =
+        code >= static_cast<int>(ErrorCode::kInternal) && code <= static_cast<int>(ErrorCode::kIo);
     throw Error(known ? static_cast<ErrorCode>(code) : ErrorCode::kInternal,
                 reply.error().message());
   }
@@ -107,10 +108,11 @@ Reply RpcClient::Call(Request request, std::int64_t timeout_ms) {
   // A fresh connection for the next call: this one may be dead without knowing, and whatever it
   // still delivers belongs to this call.
   socket_->dealer = Connect(socket_->context, address_);
-  throw Error(ErrorCode::kUnavailable,
-              fmt::format("the coordinator at {} did not reply within {} ms; it may be busy or have "
-                          "ended meanwhile: look at its log, then try again",
-                          address_, timeout_ms));
+  throw Error(
+      ErrorCode::kUnavailable,
+      fmt::format("the coordinator at {} did not reply within {} ms; it may be busy or have "
+                  "ended meanwhile: look at its log, then try again",
+                  address_, timeout_ms));
 }
 
 }  // namespace fr

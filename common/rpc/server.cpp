@@ -4,10 +4,10 @@
 #include <exception>
 #include <optional>
 #include <utility>
-
-#include <fmt/format.h>
 #include <zmq.hpp>
 #include <zmq_addon.hpp>
+
+#include <fmt/format.h>
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
@@ -112,9 +112,7 @@ RpcServer::RpcServer(const std::string& address, Handler handler)
 
 RpcServer::~RpcServer() = default;
 
-std::string RpcServer::address() const {
-  return socket_->router.get(zmq::sockopt::last_endpoint);
-}
+std::string RpcServer::address() const { return socket_->router.get(zmq::sockopt::last_endpoint); }
 
 void RpcServer::Serve(std::int64_t timeout_ms) {
   const std::int64_t deadline_ms = SteadyMillis() + timeout_ms;

@@ -18,7 +18,8 @@ class RpcServer {
 
   // Binds `address` ("tcp://127.0.0.1:7070"; "tcp://*:7070" for every IPv4 address of this machine,
   // "tcp://[::]:7070" for every address; port 0 or "*" picks a free one). Throws
-  // Error(kInvalidArgument) for a malformed or foreign address, Error(kUnavailable) when it is taken.
+  // Error(kInvalidArgument) for a malformed or foreign address, Error(kUnavailable) when it is
+  // taken.
   RpcServer(const std::string& address, Handler handler);
   ~RpcServer();
   RpcServer(const RpcServer&) = delete;
@@ -28,9 +29,9 @@ class RpcServer {
   std::string address() const;
 
   // Answers requests for at most `timeout_ms`, returning early after a signal or once at least one
-  // was answered and none waits. A message that is no Request gets an error reply where it can, and is
-  // otherwise dropped with a log line; no input ends the server. Messages over 64 MiB are refused
-  // by the socket.
+  // was answered and none waits. A message that is no Request gets an error reply where it can, and
+  // is otherwise dropped with a log line; no input ends the server. Messages over 64 MiB are
+  // refused by the socket.
   void Serve(std::int64_t timeout_ms);
 
  private:

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <string>
-
 #include <zmq.hpp>
 
 namespace fr {

@@ -1,5 +1,5 @@
 #pragma once
-// Tables and keys of the run store; docs/formats-store.md shows the layout as a whole.
+// Tables and keys of the run store; docs/store.md shows the layout as a whole.
 //
 // RocksDB orders keys by their bytes. Integers are written big-endian with the sign bit inverted,
 // so that this order is the numeric one and iteration needs no sorting.

@@ -144,8 +144,8 @@ OpenedDatabase OpenDatabase(const fs::path& directory) {
   }
   OpenedDatabase opened;
   rocksdb::DB* database = nullptr;
-  const rocksdb::Status status = rocksdb::DB::Open(DatabaseOptions(), directory.string(), tables,
-                                                   &opened.families, &database);
+  const rocksdb::Status status =
+      rocksdb::DB::Open(DatabaseOptions(), directory.string(), tables, &opened.families, &database);
   opened.database.reset(database);
   if (!status.ok()) ThrowOpenError(status, directory);
   CheckFormat(database, directory);

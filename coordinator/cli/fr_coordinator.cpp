@@ -40,8 +40,9 @@ void CatchSignals() {
 // fr-worker beside this program, unless the configuration names another.
 std::string WorkerPath(const fr::CoordinatorSpec& spec) {
   const std::filesystem::path path =
-      spec.has_worker() ? std::filesystem::path(spec.worker())
-                        : std::filesystem::read_symlink("/proc/self/exe").parent_path() / "fr-worker";
+      spec.has_worker()
+          ? std::filesystem::path(spec.worker())
+          : std::filesystem::read_symlink("/proc/self/exe").parent_path() / "fr-worker";
   if (access(path.c_str(), X_OK) != 0) {
     spdlog::warn("{}: cannot be executed here; jobs will fail unless it is on the nodes",
                  path.string());

@@ -65,8 +65,7 @@ class Commands {
       }
     };
     subcommand
-        ->add_option_function<std::string>("-o,--output", set,
-                                           "How to print it; table without it")
+        ->add_option_function<std::string>("-o,--output", set, "How to print it; table without it")
         ->type_name(known);
   }
 

@@ -25,15 +25,13 @@ std::filesystem::path AttemptDirectory(const JobRecord& job, int attempt) {
 GetLogsReply ReadAttemptLog(const JobRecord& job, const GetLogsRequest& request) {
   const int attempt = request.has_attempt() ? request.attempt() : job.attempt();
   if (request.has_attempt() && (attempt < 1 || attempt > job.attempt())) {
-    throw Error(ErrorCode::kNotFound,
-                fmt::format("{} has no attempt {}; its latest is {}", job.id(), attempt,
-                            job.attempt()));
+    throw Error(ErrorCode::kNotFound, fmt::format("{} has no attempt {}; its latest is {}",
+                                                  job.id(), attempt, job.attempt()));
   }
   GetLogsReply reply;
   reply.set_attempt(attempt);
   // Asked before the file is read: nothing is written after it was true.
-  const bool is_over =
-      attempt < job.attempt() || (IsEnded(job.state()) && !job.has_launch());
+  const bool is_over = attempt < job.attempt() || (IsEnded(job.state()) && !job.has_launch());
   std::ifstream file(AttemptDirectory(job, attempt) / kLogFile, std::ios::binary | std::ios::ate);
   const std::int64_t size = file ? static_cast<std::int64_t>(file.tellg()) : 0;
   const std::int64_t offset = request.offset() < 0

@@ -17,7 +17,9 @@ bool IsEnded(JobState state) {
   return state == JobState::COMPLETED || state == JobState::FAILED || state == JobState::CANCELLED;
 }
 
-bool HoldsSlots(JobState state) { return state == JobState::STARTING || state == JobState::RUNNING; }
+bool HoldsSlots(JobState state) {
+  return state == JobState::STARTING || state == JobState::RUNNING;
+}
 
 bool WaitsForSlots(JobState state) {
   return state == JobState::PENDING || state == JobState::RESTARTING;

@@ -24,8 +24,7 @@ bool IsAllowed(JobState from, JobState to);
 
 // Puts `job` into state `to` and returns the transition to store. Throws Error(kInternal) for a
 // change that is not allowed.
-Transition ChangeState(JobRecord* job, JobState to, const std::string& reason,
-                       std::int64_t now_ms);
+Transition ChangeState(JobRecord* job, JobState to, const std::string& reason, std::int64_t now_ms);
 
 // How long restart number `restarts` (from 1) waits: backoff_ms, twice that, four times, ..., five
 // minutes at most.

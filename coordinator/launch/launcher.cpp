@@ -71,17 +71,16 @@ pid_t Spawn(std::vector<std::string> words, const fs::path& log) {
   sigfillset(&to_default);
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setsigdefault(&attributes, &to_default);
-  posix_spawnattr_setflags(
-      &attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   pid_t pid = 0;
   const int failure =
       posix_spawn(&pid, arguments[0], &files, &attributes, arguments.data(), environ);
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&files);
   if (failure != 0) {
-    throw Error(ErrorCode::kIo,
-                fmt::format("{}: cannot be started (log: {}): {}", words[0], log.string(),
-                            ErrnoText(failure)));
+    throw Error(ErrorCode::kIo, fmt::format("{}: cannot be started (log: {}): {}", words[0],
+                                            log.string(), ErrnoText(failure)));
   }
   return pid;
 }
@@ -145,8 +144,7 @@ LaunchRecord Launcher::Start(const LaunchRequest& request) const {
   std::error_code error;
   fs::create_directories(request.directory, error);
   if (error) {
-    throw Error(ErrorCode::kIo,
-                fmt::format("{}: {}", request.directory.string(), error.message()));
+    throw Error(ErrorCode::kIo, fmt::format("{}: {}", request.directory.string(), error.message()));
   }
   const std::vector<std::string> command = CommandLine(request);
   std::vector<std::string> words = {"/bin/sh", "-c", kSupervisor, "fr-attempt",
@@ -196,7 +194,8 @@ std::string LogTail(const LaunchRecord& record, int max_lines) {
   std::string tail;
   const auto first = std::max<std::ptrdiff_t>(0, std::ssize(lines) - max_lines);
   for (auto i = first; i < std::ssize(lines); ++i) {
-    tail += (tail.empty() ? "" : "\n") + lines[static_cast<std::size_t>(i)];
+    if (!tail.empty()) tail += '\n';
+    tail += lines[static_cast<std::size_t>(i)];
   }
   return tail;
 }

@@ -28,7 +28,7 @@ struct LaunchRequest {
 };
 
 // The files of an attempt, below its directory.
-inline constexpr const char* kLogFile = "worker.log";           // what all ranks print
+inline constexpr const char* kLogFile = "worker.log";          // what all ranks print
 inline constexpr const char* kExitStatusFile = "exit_status";  // once mpirun has ended: its status
 
 // Nothing is kept in memory but what the system keeps anyway: a coordinator that was killed and

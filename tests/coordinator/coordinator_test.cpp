@@ -135,8 +135,8 @@ TEST_F(CoordinatorTest, AJobGoesItsRoad) {
   for (const Transition& transition : reply.transitions()) {
     states.push_back(transition.to());
   }
-  EXPECT_THAT(states, testing::ElementsAre(JobState::PENDING, JobState::STARTING,
-                                           JobState::RUNNING, JobState::COMPLETED));
+  EXPECT_THAT(states, testing::ElementsAre(JobState::PENDING, JobState::STARTING, JobState::RUNNING,
+                                           JobState::COMPLETED));
 }
 
 TEST_F(CoordinatorTest, TheSameSubmissionTwiceIsOneJob) {

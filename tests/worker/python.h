@@ -3,10 +3,10 @@
 
 #include <array>
 #include <cstdio>
-#include <stdexcept>
-#include <string>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
+#include <string>
 
 namespace fr {
 

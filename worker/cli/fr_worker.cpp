@@ -12,6 +12,7 @@
 
 #include "common/base/error.h"
 #include "common/base/logging.h"
+#include "common/base/version.h"
 #include "worker/comm/communicator.h"
 #include "worker/train/worker_run.h"
 
@@ -40,6 +41,7 @@ int main(int argc, char** argv) {
   CLI::App app("One rank of a training job; start it under mpirun.", "fr-worker");
   fr::WorkerOptions options;
   AddOptions(app, options);
+  app.set_version_flag("--version", fmt::format("fr-worker {}", fr::kVersion));
   fr::Communicator comm;
   try {
     app.parse(argc, argv);

@@ -56,7 +56,8 @@ void DecodeJpeg(std::string_view bytes, const Place& place) {
   }
   CheckSize(height, width);
   std::uint8_t* pixels = place(height, width);
-  if (tjDecompress2(decoder, data, bytes.size(), pixels, width, 0, height, TJPF_RGB, 0) == 0) return;
+  if (tjDecompress2(decoder, data, bytes.size(), pixels, width, 0, height, TJPF_RGB, 0) == 0)
+    return;
   // libjpeg warns of many harmless oddities, which the field's sets have, but also of a truncated
   // picture, whose rest it paints grey.
   const std::string message = tjGetErrorStr2(decoder);
@@ -88,8 +89,8 @@ void DecodePng(std::string_view bytes, const Place& place) {
 std::size_t ParsePnmHeader(std::string_view bytes, std::array<int, 3>* numbers) {
   std::size_t at = 2;
   for (int& number : *numbers) {
-    while (at < bytes.size() && (std::isspace(static_cast<unsigned char>(bytes[at])) != 0 ||
-                                 bytes[at] == '#')) {
+    while (at < bytes.size() &&
+           (std::isspace(static_cast<unsigned char>(bytes[at])) != 0 || bytes[at] == '#')) {
       if (bytes[at] == '#') at = std::min(bytes.find('\n', at), bytes.size() - 1);
       ++at;
     }
@@ -149,8 +150,7 @@ std::vector<Taps> MakeTaps(int old_size, int new_size, double scale, double orig
     const int last = std::clamp(static_cast<int>(std::floor(centre + radius)), 0, old_size - 1);
     float sum = 0;
     for (int j = taps.first; j <= last; ++j) {
-      taps.weights.push_back(
-          static_cast<float>(std::max(1e-6, 1 - std::abs(j - centre) / radius)));
+      taps.weights.push_back(static_cast<float>(std::max(1e-6, 1 - std::abs(j - centre) / radius)));
       sum += taps.weights.back();
     }
     for (float& weight : taps.weights) weight /= sum;
@@ -197,8 +197,7 @@ std::string EncodeJpeg(const Image& image, int quality) {
 Image ResizeToCover(const Image& image, int height, int width) {
   const double scale = std::min(static_cast<double>(image.height) / height,
                                 static_cast<double>(image.width) / width);
-  const auto rows =
-      MakeTaps(image.height, height, scale, (image.height - height * scale) / 2);
+  const auto rows = MakeTaps(image.height, height, scale, (image.height - height * scale) / 2);
   const auto columns = MakeTaps(image.width, width, scale, (image.width - width * scale) / 2);
 
   // Along the rows first, then along the columns.
@@ -208,7 +207,8 @@ Image ResizeToCover(const Image& image, int height, int width) {
   for (std::size_t y = 0; y < static_cast<std::size_t>(image.height); ++y) {
     for (std::size_t x = 0; x < new_width; ++x) {
       for (std::size_t k = 0; k < columns[x].weights.size(); ++k) {
-        const std::size_t from = (y * old_width + static_cast<std::size_t>(columns[x].first) + k) * 3;
+        const std::size_t from =
+            (y * old_width + static_cast<std::size_t>(columns[x].first) + k) * 3;
         for (std::size_t c = 0; c < 3; ++c) {
           narrow[(y * new_width + x) * 3 + c] += columns[x].weights[k] * image.pixels[from + c];
         }
@@ -220,7 +220,8 @@ Image ResizeToCover(const Image& image, int height, int width) {
     for (std::size_t i = 0; i < new_width * 3; ++i) {
       float sum = 0.5F;
       for (std::size_t k = 0; k < taps.weights.size(); ++k) {
-        sum += taps.weights[k] * narrow[(static_cast<std::size_t>(taps.first) + k) * new_width * 3 + i];
+        sum += taps.weights[k] *
+               narrow[(static_cast<std::size_t>(taps.first) + k) * new_width * 3 + i];
       }
       resized.pixels.push_back(static_cast<std::uint8_t>(std::min(sum, 255.0F)));
     }

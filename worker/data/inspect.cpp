@@ -29,12 +29,12 @@ std::string DescribeTrainingSet(const fs::path& directory) {
   const TrainingSet set = TrainingSet::Open(directory);
   ImageRecord record;
   set.Read(0, &record);
-  std::string text = fmt::format(
-      "{}\n  identities  {}\n  images      {}, the first of {}\n", directory.string(),
-      set.num_identities(), set.num_images(),
-      DescribeSize(record.image, (directory / "train.rec").string()));
+  std::string text = fmt::format("{}\n  identities  {}\n  images      {}, the first of {}\n",
+                                 directory.string(), set.num_identities(), set.num_images(),
+                                 DescribeSize(record.image, (directory / "train.rec").string()));
   std::vector<std::int64_t> counts = set.images_per_identity();
-  if (counts.empty()) return text + "  images per identity unknown: there are no identity records\n";
+  if (counts.empty())
+    return text + "  images per identity unknown: there are no identity records\n";
   std::sort(counts.begin(), counts.end());
   text += fmt::format("  images per identity: {} at least, {} in the middle, {} at most\n",
                       counts.front(), counts[counts.size() / 2], counts.back());
@@ -44,10 +44,11 @@ std::string DescribeTrainingSet(const fs::path& directory) {
 std::string DescribeVerificationSet(const fs::path& path) {
   const VerificationSet set = VerificationSet::Open(path);
   const auto same = std::accumulate(set.same().begin(), set.same().end(), std::int64_t{0});
-  return fmt::format("{}\n  pairs       {}: {} of one identity, {} of two\n  images      the first "
-                     "of {}\n",
-                     path.string(), set.num_pairs(), same, set.num_pairs() - same,
-                     DescribeSize(set.image(0), path.string()));
+  return fmt::format(
+      "{}\n  pairs       {}: {} of one identity, {} of two\n  images      the first "
+      "of {}\n",
+      path.string(), set.num_pairs(), same, set.num_pairs() - same,
+      DescribeSize(set.image(0), path.string()));
 }
 
 }  // namespace

@@ -84,9 +84,9 @@ struct Loader::Impl {
     try {
       DecodeImageInto(record.image, set.height(), set.width(), pixels);
     } catch (const Error& error) {
-      throw Error(error.code(), fmt::format("{}: image {}: {}",
-                                            (set.directory() / "train.rec").string(), sample,
-                                            error.what()));
+      throw Error(error.code(),
+                  fmt::format("{}: image {}: {}", (set.directory() / "train.rec").string(), sample,
+                              error.what()));
     }
     if (options.flip && order.Flip(sample)) FlipHorizontally(set.height(), set.width(), pixels);
   }
@@ -142,9 +142,8 @@ Batch Loader::Next() {
   const std::int64_t started_ms = SteadyMillis();
   std::unique_lock lock(impl_->mutex);
   if (impl_->count == 0) return {impl_->set.height(), impl_->set.width(), {}, {}};
-  impl_->changed.wait(lock, [this] {
-    return !impl_->slots.empty() && impl_->slots.front().done == impl_->count;
-  });
+  impl_->changed.wait(
+      lock, [this] { return !impl_->slots.empty() && impl_->slots.front().done == impl_->count; });
   Impl::Slot& slot = impl_->slots.front();
   if (slot.failure) std::rethrow_exception(slot.failure);
   Batch batch = std::move(slot.batch);

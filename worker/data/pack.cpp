@@ -71,7 +71,8 @@ std::vector<IdentityFolder> ListFolder(const fs::path& folder) {
     if (!entry.is_directory()) continue;
     IdentityFolder identity{entry.path().filename().string(), {}};
     for (const fs::directory_entry& file : fs::directory_iterator(entry.path())) {
-      if (file.is_regular_file() && IsPicture(file.path())) identity.pictures.push_back(file.path());
+      if (file.is_regular_file() && IsPicture(file.path()))
+        identity.pictures.push_back(file.path());
     }
     std::sort(identity.pictures.begin(), identity.pictures.end(),
               [](const fs::path& a, const fs::path& b) {
@@ -83,14 +84,14 @@ std::vector<IdentityFolder> ListFolder(const fs::path& folder) {
     throw Error(ErrorCode::kNotFound, fmt::format("{}: {}", folder.string(), error.message()));
   }
   if (identities.empty()) {
-    throw Error(ErrorCode::kNotFound,
-                fmt::format("{}: holds no folders with pictures; IDENTITY/PICTURE.jpg (or png, pgm, "
-                            "ppm) is expected",
-                            folder.string()));
+    throw Error(
+        ErrorCode::kNotFound,
+        fmt::format("{}: holds no folders with pictures; IDENTITY/PICTURE.jpg (or png, pgm, "
+                    "ppm) is expected",
+                    folder.string()));
   }
-  std::sort(identities.begin(), identities.end(), [](const auto& a, const auto& b) {
-    return NaturalLess(a.name, b.name);
-  });
+  std::sort(identities.begin(), identities.end(),
+            [](const auto& a, const auto& b) { return NaturalLess(a.name, b.name); });
   return identities;
 }
 
@@ -156,7 +157,8 @@ class Packer {
       counts.push_back(std::ssize(own));
       std::move(own.begin(), own.end(), std::back_inserter(images));
     }
-    const std::vector<VerificationPair> pairs = MakePairs(counts, options_.max_pairs, options_.seed);
+    const std::vector<VerificationPair> pairs =
+        MakePairs(counts, options_.max_pairs, options_.seed);
     WriteVerificationSet(directory / (options_.verification_name + ".bin"), images, pairs);
     packed.num_pairs = std::ssize(pairs);
   }

@@ -63,9 +63,7 @@ class Unpickler {
     stack_.push_back(pickle_.values.size() - 1);
   }
   void PushNumber(Kind kind, std::int64_t number) { Push({kind, number, {}, {}}); }
-  void PushBytes(int length_size) {
-    Push({Kind::kBytes, 0, Take(TakeNumber(length_size)), {}});
-  }
+  void PushBytes(int length_size) { Push({Kind::kBytes, 0, Take(TakeNumber(length_size)), {}}); }
 
   // Values above `base`, taken off the stack.
   std::vector<std::size_t> PopFrom(std::size_t base) {
@@ -237,9 +235,10 @@ class Unpickler {
       case 'j':
         return Recall(TakeNumber(4));
       default:
-        Fail(fmt::format("opcode 0x{:02x} is none of those for lists, tuples, bytes, text, integers "
-                         "and booleans; it is not executed",
-                         opcode));
+        Fail(
+            fmt::format("opcode 0x{:02x} is none of those for lists, tuples, bytes, text, integers "
+                        "and booleans; it is not executed",
+                        opcode));
     }
   }
 

@@ -1,5 +1,6 @@
 #pragma once
-// The few Python pickles that verification sets are: lists, tuples, bytes, text, integers, booleans.
+// The few Python pickles that verification sets are: lists, tuples, bytes, text, integers,
+// booleans.
 
 #include <cstdint>
 #include <string>

@@ -50,7 +50,8 @@ class PartReader {
     const auto length_field = Load<std::uint32_t>(file_, offset + 4);
     const std::uint64_t length = length_field & kMaxPartBytes;
     if (length > file_.size() - offset - 8) Fail(offset, "reaches beyond the end");
-    return {length_field >> 29, file_.substr(offset + 8, length), offset + 8 + (length + 3) / 4 * 4};
+    return {length_field >> 29, file_.substr(offset + 8, length),
+            offset + 8 + (length + 3) / 4 * 4};
   }
 
   [[noreturn]] void Fail(std::uint64_t offset, const char* what) const {
@@ -79,7 +80,8 @@ void ParsePayload(std::string_view payload, const PartReader& reader, std::uint6
     record->image = rest;
     return;
   }
-  if (flag > rest.size() / sizeof(float)) reader.Fail(offset, "announces more labels than it holds");
+  if (flag > rest.size() / sizeof(float))
+    reader.Fail(offset, "announces more labels than it holds");
   for (std::uint32_t i = 0; i < flag; ++i) {
     record->labels.push_back(Load<float>(rest, i * sizeof(float)));
   }
@@ -115,7 +117,8 @@ RecordWriter::RecordWriter(const std::filesystem::path& rec, const std::filesyst
   rec_.open(rec.string() + ".partial", std::ios::binary | std::ios::trunc);
   idx_.open(idx.string() + ".partial", std::ios::binary | std::ios::trunc);
   if (!rec_ || !idx_) {
-    throw Error(ErrorCode::kIo, fmt::format("{}: cannot be written: {}", rec.string(), ErrnoText()));
+    throw Error(ErrorCode::kIo,
+                fmt::format("{}: cannot be written: {}", rec.string(), ErrnoText()));
   }
 }
 
@@ -190,9 +193,8 @@ std::vector<IndexEntry> ReadIndex(const std::filesystem::path& path) {
     IndexEntry entry;
     const auto [tab, key_error] = std::from_chars(at, line_end, entry.key);
     const bool has_key = key_error == std::errc() && tab != line_end && *tab == '\t';
-    const auto [rest, error] =
-        has_key ? std::from_chars(tab + 1, line_end, entry.offset)
-                : std::from_chars_result{at, std::errc::invalid_argument};
+    const auto [rest, error] = has_key ? std::from_chars(tab + 1, line_end, entry.offset)
+                                       : std::from_chars_result{at, std::errc::invalid_argument};
     if (error != std::errc() || (rest != line_end && *rest != '\r')) {
       throw Error(ErrorCode::kDataLoss,
                   fmt::format("{}:{}: is no 'key<TAB>offset': the file is truncated or damaged; "

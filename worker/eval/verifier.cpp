@@ -58,8 +58,7 @@ torch::Tensor Embed(Backbone& backbone, const VerificationSet& set, std::int64_t
   std::vector<torch::Tensor> parts;
   for (std::int64_t i = begin; i < end; i += batch) {
     const torch::Tensor images = NetworkInput(DecodeBatch(set, i, std::min(i + batch, end)));
-    const torch::Tensor mirrored =
-        images.flip({3}).contiguous(torch::MemoryFormat::ChannelsLast);
+    const torch::Tensor mirrored = images.flip({3}).contiguous(torch::MemoryFormat::ChannelsLast);
     parts.push_back(backbone.forward(images) + backbone.forward(mirrored));
   }
   return torch::cat(parts);
@@ -67,9 +66,8 @@ torch::Tensor Embed(Backbone& backbone, const VerificationSet& set, std::int64_t
 
 // Squared distances of the normalised embeddings of each pair.
 std::vector<double> PairDistances(const torch::Tensor& embeddings) {
-  const torch::Tensor normalised =
-      torch::nn::functional::normalize(embeddings.to(torch::kFloat64),
-                                       torch::nn::functional::NormalizeFuncOptions().dim(1));
+  const torch::Tensor normalised = torch::nn::functional::normalize(
+      embeddings.to(torch::kFloat64), torch::nn::functional::NormalizeFuncOptions().dim(1));
   const torch::Tensor pairs = normalised.view({-1, 2, embeddings.size(1)});
   const torch::Tensor distances =
       (pairs.select(1, 0) - pairs.select(1, 1)).square().sum(1).contiguous();

@@ -136,12 +136,12 @@ std::int64_t Trainer::total_steps() const {
 
 void Trainer::Restore(const CheckpointManifest& manifest) {
   if (manifest.num_identities() != inputs_.plan.num_identities) {
-    throw Error(ErrorCode::kDataLoss,
-                fmt::format("{}: this checkpoint is of {} identities, but {} has {}: continue with "
-                            "the data it was trained on, or start a new run",
-                            manifest.directory(), manifest.num_identities(),
-                            inputs_.training_set.directory().string(),
-                            inputs_.plan.num_identities));
+    throw Error(
+        ErrorCode::kDataLoss,
+        fmt::format("{}: this checkpoint is of {} identities, but {} has {}: continue with "
+                    "the data it was trained on, or start a new run",
+                    manifest.directory(), manifest.num_identities(),
+                    inputs_.training_set.directory().string(), inputs_.plan.num_identities));
   }
   if (manifest.seed() != inputs_.spec.train().seed()) {
     spdlog::warn(
@@ -162,12 +162,12 @@ bool Trainer::Due(std::int64_t every) const {
 void Trainer::Run() {
   const JobSpec& spec = inputs_.spec;
   if (inputs_.link != nullptr) {
-    spdlog::info("{}, {:.1f} million parameters; {} identities over {} ranks; {} images per step; "
-                 "steps {} to {}",
-                 Network_Name(spec.model().network()),
-                 static_cast<double>(parts_->parameters.values().numel()) / 1e6,
-                 inputs_.plan.num_identities, inputs_.comm.world_size(), total_batch_, step_ + 1,
-                 last_step_);
+    spdlog::info(
+        "{}, {:.1f} million parameters; {} identities over {} ranks; {} images per step; "
+        "steps {} to {}",
+        Network_Name(spec.model().network()),
+        static_cast<double>(parts_->parameters.values().numel()) / 1e6, inputs_.plan.num_identities,
+        inputs_.comm.world_size(), total_batch_, step_ + 1, last_step_);
   }
   if (step_ == 0 && spec.train().validate_at_start()) ValidateAll();
   parts_->loader = std::make_unique<Loader>(

@@ -9,7 +9,7 @@
 namespace fr {
 namespace {
 
-constexpr JobState kStates[] = {JobState::PENDING,   JobState::STARTING, JobState::RUNNING,
+constexpr JobState kStates[] = {JobState::PENDING,    JobState::STARTING,  JobState::RUNNING,
                                 JobState::RESTARTING, JobState::COMPLETED, JobState::FAILED,
                                 JobState::CANCELLED};
 

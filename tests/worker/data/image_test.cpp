@@ -72,7 +72,8 @@ TEST(FlipHorizontally, ExchangesLeftAndRight) {
 TEST(ResizeToCover, KeepsProportionsAndCropsTheRest) {
   Image image{120, 60, {}};
   for (int y = 0; y < 120; ++y) {
-    for (int x = 0; x < 60; ++x) image.pixels.insert(image.pixels.end(), 3, static_cast<std::uint8_t>(2 * y));
+    for (int x = 0; x < 60; ++x)
+      image.pixels.insert(image.pixels.end(), 3, static_cast<std::uint8_t>(2 * y));
   }
   const Image resized = ResizeToCover(image, 30, 30);
   ASSERT_EQ(resized.pixels.size(), 30U * 30 * 3);

@@ -46,8 +46,11 @@ TEST(Pickle, ReadsPythonTwosProtocols) {
   const TemporaryDirectory directory;
   const auto path = directory.path() / "two.bin";
   // Protocol 2: ([str, str], [True]) with memo, as cPickle wrote it.
-  WriteFileAtomically(path, std::string("\x80\x02]q\x01(U\x02" "abq\x02T\x03\0\0\0cdeq\x03"
-                                        "e]q\x04\x88" "a\x86q\x05.", 38));
+  WriteFileAtomically(path, std::string("\x80\x02]q\x01(U\x02"
+                                        "abq\x02T\x03\0\0\0cdeq\x03"
+                                        "e]q\x04\x88"
+                                        "a\x86q\x05.",
+                                        38));
   const auto set = VerificationSet::Open(path);
   EXPECT_EQ(set.image(0), "ab");
   EXPECT_EQ(set.image(1), "cde");
@@ -62,9 +65,9 @@ TEST(Pickle, PythonReadsWhatWeWrite) {
   const TemporaryDirectory directory;
   WriteFileAtomically(directory.path() / "ours.bin",
                       WritePickle({"one", std::string("\0\xff", 2)}, {true}));
-  EXPECT_EQ(RunPython(directory.path(),
-                      "import pickle; print(pickle.load(open('ours.bin', 'rb')))"),
-            "([b'one', b'\\x00\\xff'], [True])\n");
+  EXPECT_EQ(
+      RunPython(directory.path(), "import pickle; print(pickle.load(open('ours.bin', 'rb')))"),
+      "([b'one', b'\\x00\\xff'], [True])\n");
 }
 
 // A pickle that would run something is refused before anything is run.
@@ -134,7 +137,9 @@ TEST(VerificationSet, SaysWhatIsWrongWithAFile) {
 TEST(MakePairs, BothKindsInTurn) {
   const auto pairs = MakePairs({10, 10, 3, 1}, 60, 7);
   ASSERT_EQ(pairs.size(), 60U);
-  const auto owner = [](std::int64_t image) { return image < 10 ? 0 : image < 20 ? 1 : image < 23 ? 2 : 3; };
+  const auto owner = [](std::int64_t image) {
+    return image < 10 ? 0 : image < 20 ? 1 : image < 23 ? 2 : 3;
+  };
   std::set<std::pair<std::int64_t, std::int64_t>> seen;
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     EXPECT_EQ(pairs[i].same, i % 2 == 0);

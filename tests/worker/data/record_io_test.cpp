@@ -69,8 +69,12 @@ TEST_F(RecordIoTest, ReadsALabelVectorBehindTheHeader) {
 
 // What is written is read, whatever it holds: an image with the magic number is split and joined.
 TEST_F(RecordIoTest, WhatIsWrittenIsRead) {
-  const std::vector<std::string> images = {"", "a", kMagic, "1234" + kMagic + "5678" + kMagic,
-                                           kMagic + kMagic + "x", std::string(100'000, 'y')};
+  const std::vector<std::string> images = {"",
+                                           "a",
+                                           kMagic,
+                                           "1234" + kMagic + "5678" + kMagic,
+                                           kMagic + kMagic + "x",
+                                           std::string(100'000, 'y')};
   RecordWriter writer(rec(), idx());
   for (std::size_t i = 0; i < images.size(); ++i) {
     writer.Write(i, i % 2 == 0 ? std::vector<float>{1.0F * i} : std::vector<float>{1, 2, 3},

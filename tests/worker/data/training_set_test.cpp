@@ -24,8 +24,9 @@ namespace fr {
 namespace {
 
 Image Grey(int height, int width, int value) {
-  return {height, width, std::vector<std::uint8_t>(static_cast<std::size_t>(height * width * 3),
-                                                   static_cast<std::uint8_t>(value))};
+  return {height, width,
+          std::vector<std::uint8_t>(static_cast<std::size_t>(height * width * 3),
+                                    static_cast<std::uint8_t>(value))};
 }
 
 // Five identities of three images; image k has grey value 16 k.
@@ -78,8 +79,8 @@ TEST_F(TrainingSetTest, HasItsImagesAndIdentities) {
 // Every way in which a copy goes wrong is found when the set is opened, not hours later.
 TEST_F(TrainingSetTest, ATruncatedSetIsFoundAtOnce) {
   Truncate("train.rec", 0.5);
-  EXPECT_THAT(ErrorOfOpening(), testing::AllOf(testing::StartsWith("DATA_LOSS"),
-                                               testing::HasSubstr("train.rec")));
+  EXPECT_THAT(ErrorOfOpening(),
+              testing::AllOf(testing::StartsWith("DATA_LOSS"), testing::HasSubstr("train.rec")));
 }
 
 TEST_F(TrainingSetTest, ATruncatedIndexIsFoundAtOnce) {
@@ -103,9 +104,7 @@ TEST_F(TrainingSetTest, ALabelBeyondTheIdentitiesIsNamed) {
   EXPECT_THROW(set.Read(14, &record), Error);
 }
 
-TEST_F(TrainingSetTest, ASetIsNotOverwritten) {
-  EXPECT_THROW(TrainingSetWriter{path()}, Error);
-}
+TEST_F(TrainingSetTest, ASetIsNotOverwritten) { EXPECT_THROW(TrainingSetWriter{path()}, Error); }
 
 // Two ranks together see in an epoch what one rank sees, in the same order: every image once.
 TEST_F(TrainingSetTest, RanksShareTheGlobalBatch) {

@@ -30,7 +30,8 @@ TEST(Communicator, GathersAndScattersUnevenRows) {
   for (int rank = 0; rank < comm.world_size(); ++rank) rows.push_back((rank * 2 + 3) % 4);
   const std::int64_t total = std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
   const at::Tensor all = torch::arange(total * 3, torch::kFloat32).view({total, 3});
-  const std::int64_t before = std::accumulate(rows.begin(), rows.begin() + comm.rank(), std::int64_t{0});
+  const std::int64_t before =
+      std::accumulate(rows.begin(), rows.begin() + comm.rank(), std::int64_t{0});
   const at::Tensor own = all.slice(0, before, before + rows[comm.rank()]).contiguous();
   EXPECT_TRUE(torch::equal(comm.AllGatherRows(own, rows), all));
   EXPECT_TRUE(torch::equal(comm.ReduceScatterRows(all, rows), own * comm.world_size()));
@@ -43,7 +44,8 @@ TEST(Communicator, CarriesBytes) {
   EXPECT_EQ(comm.BroadcastBytes(text, root), std::string(100'000, static_cast<char>('a' + root)));
   const std::vector<std::string> gathered = comm.GatherBytes(text, 0);
   ASSERT_EQ(gathered.size(), comm.rank() == 0 ? comm.world_size() : 0U);
-  for (std::size_t i = 0; i < gathered.size(); ++i) EXPECT_EQ(gathered[i][0], static_cast<char>('a' + i));
+  for (std::size_t i = 0; i < gathered.size(); ++i)
+    EXPECT_EQ(gathered[i][0], static_cast<char>('a' + i));
   EXPECT_EQ(comm.AllGather(comm.rank()).back(), root);
   EXPECT_EQ(comm.BroadcastBytes("", 0), "");
 }

@@ -28,12 +28,12 @@ void NaiveStep(const MarginHeadOptions& options, const at::Tensor& embeddings,
                const at::Tensor& labels, double lr, Naive* state) {
   const at::Tensor x = embeddings.to(torch::kFloat64).requires_grad_();
   const at::Tensor w = state->weight.clone().requires_grad_();
-  const at::Tensor cosine =
-      x.div(x.norm(2, {1}, true)).matmul(w.div(w.norm(2, {1}, true)).t());
+  const at::Tensor cosine = x.div(x.norm(2, {1}, true)).matmul(w.div(w.norm(2, {1}, true)).t());
   const at::Tensor target = cosine.gather(1, labels.view({-1, 1}));
   const at::Tensor theta = target.acos();
-  const at::Tensor psi = torch::where(theta + options.margin <= M_PI, (theta + options.margin).cos(),
-                                      target - options.margin * std::sin(options.margin));
+  const at::Tensor psi =
+      torch::where(theta + options.margin <= M_PI, (theta + options.margin).cos(),
+                   target - options.margin * std::sin(options.margin));
   const at::Tensor logits = cosine.scatter(1, labels.view({-1, 1}), psi) * options.scale;
   const at::Tensor loss = torch::nn::functional::cross_entropy(logits, labels);
   loss.backward();
@@ -47,7 +47,8 @@ void NaiveStep(const MarginHeadOptions& options, const at::Tensor& embeddings,
 
 double RelativeError(const at::Tensor& actual, const at::Tensor& expected) {
   if (expected.numel() == 0) return 0;
-  return ((actual.to(torch::kFloat64) - expected).norm() / (expected.norm() + 1e-30)).item<double>();
+  return ((actual.to(torch::kFloat64) - expected).norm() / (expected.norm() + 1e-30))
+      .item<double>();
 }
 
 // The identities over the ranks: as given by shares, the last rank takes the rest.
@@ -93,7 +94,10 @@ TEST_P(MarginHeadCase, AgreesWithTheFormula) {
   Communicator self(Communicator::Self{});
   MarginHead whole(options, {0, c.identities}, self);
   Naive naive{whole.weight().to(torch::kFloat64),
-              torch::zeros({c.identities, kSize}, torch::kFloat64), 0, 0, {}};
+              torch::zeros({c.identities, kSize}, torch::kFloat64),
+              0,
+              0,
+              {}};
 
   torch::manual_seed(7);
   for (int step = 0; step < 3; ++step) {
@@ -112,18 +116,21 @@ TEST_P(MarginHeadCase, AgreesWithTheFormula) {
                             naive.embedding_gradients.slice(0, first, first + own)),
               2e-5);
     EXPECT_LT(RelativeError(head.weight(), naive.weight.slice(0, range.begin, range.end)), 2e-5);
-    EXPECT_LT(RelativeError(head.momentum(), naive.momentum.slice(0, range.begin, range.end)), 2e-5);
+    EXPECT_LT(RelativeError(head.momentum(), naive.momentum.slice(0, range.begin, range.end)),
+              2e-5);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Heads, MarginHeadCase,
-    testing::Values(Case{"Plain", 103, 12, 64, 0.5, 8192}, Case{"ManyTiles", 103, 12, 64, 0.5, 8},
-                    Case{"NoMargin", 50, 12, 30, 0, 16}, Case{"LargeMargin", 50, 12, 16, 1.4, 16},
-                    Case{"OneImageEach", 31, 4, 64, 0.5, 8}, Case{"FewIdentities", 2, 8, 16, 0.3, 8},
-                    Case{"EmptyRanks", 40, 8, 32, 0.5, 8, true},
-                    Case{"Duplicates", 60, 16, 64, 0.5, 8, false, true}),
-    [](const auto& test) { return std::string(test.param.name); });
+INSTANTIATE_TEST_SUITE_P(Heads, MarginHeadCase,
+                         testing::Values(Case{"Plain", 103, 12, 64, 0.5, 8192},
+                                         Case{"ManyTiles", 103, 12, 64, 0.5, 8},
+                                         Case{"NoMargin", 50, 12, 30, 0, 16},
+                                         Case{"LargeMargin", 50, 12, 16, 1.4, 16},
+                                         Case{"OneImageEach", 31, 4, 64, 0.5, 8},
+                                         Case{"FewIdentities", 2, 8, 16, 0.3, 8},
+                                         Case{"EmptyRanks", 40, 8, 32, 0.5, 8, true},
+                                         Case{"Duplicates", 60, 16, 64, 0.5, 8, false, true}),
+                         [](const auto& test) { return std::string(test.param.name); });
 
 // Weights begin the same on any number of ranks.
 TEST(MarginHead, FirstWeightsAreByIdentity) {
@@ -145,8 +152,8 @@ TEST(MarginHead, NotANumberIsNamed) {
   MarginHeadOptions options;
   options.embedding_size = kSize;
   MarginHead head(options, {0, 10}, self);
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                          std::numeric_limits<float>::infinity()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     at::Tensor embeddings = torch::ones({3, kSize});
     embeddings[1][2] = bad;
     const at::Tensor before = head.weight().clone();

@@ -82,7 +82,8 @@ print(np.mean(accuracies), np.std(accuracies), np.mean(chosen), roc_auc_score(sa
 TEST_F(ReferenceTest, SafetensorsAreWhatThePackageReadsAndWrites) {
   const at::Tensor strided = torch::arange(24, torch::kFloat32).view({2, 3, 4}).permute({2, 0, 1});
   WriteSafetensors(directory_.path() / "ours.safetensors",
-                   {{"a", strided}, {"b", torch::tensor({1, -2}, torch::kInt64)},
+                   {{"a", strided},
+                    {"b", torch::tensor({1, -2}, torch::kInt64)},
                     {"empty", torch::zeros({0, 5})}},
                    {{"step", "7"}});
   RunPython(directory_.path(), R"(
@@ -98,8 +99,8 @@ save_file({"x": torch.arange(12.).view(4, 3), "y": torch.ones(2, dtype=torch.bfl
 )");
   const SafetensorsFile theirs(directory_.path() / "theirs.safetensors");
   EXPECT_TRUE(torch::equal(theirs.Read("x"), torch::arange(12, torch::kFloat32).view({4, 3})));
-  EXPECT_TRUE(torch::equal(theirs.ReadRows("x", 1, 3),
-                           torch::arange(3, 9, torch::kFloat32).view({2, 3})));
+  EXPECT_TRUE(
+      torch::equal(theirs.ReadRows("x", 1, 3), torch::arange(3, 9, torch::kFloat32).view({2, 3})));
   EXPECT_EQ(theirs.Read("y").scalar_type(), torch::kBFloat16);
   EXPECT_THROW(theirs.Read("z"), Error);
 }
@@ -177,8 +178,10 @@ TEST_F(ReferenceTest, IrResNetsAgreeWithPyTorchByName) {
     const std::shared_ptr<Backbone> backbone = MakeBackbone(options);
     const torch::NoGradGuard no_grad;
     NamedTensors weights;
-    for (const auto& item : backbone->named_parameters()) weights.emplace_back(item.key(), item.value());
-    for (const auto& item : backbone->named_buffers()) weights.emplace_back(item.key(), item.value().clone());
+    for (const auto& item : backbone->named_parameters())
+      weights.emplace_back(item.key(), item.value());
+    for (const auto& item : backbone->named_buffers())
+      weights.emplace_back(item.key(), item.value().clone());
     WriteSafetensors(directory_.path() / "weights.safetensors", weights, {});
     const at::Tensor x = torch::randn({3, 3, 112, 112});
     WriteSafetensors(directory_.path() / "x.safetensors", {{"x", x}}, {});
@@ -186,7 +189,8 @@ TEST_F(ReferenceTest, IrResNetsAgreeWithPyTorchByName) {
     const at::Tensor in_eval = backbone->forward(x);
     backbone->train();
     const at::Tensor in_train = backbone->forward(x);
-    WriteSafetensors(directory_.path() / "y.safetensors", {{"eval", in_eval}, {"train", in_train}}, {});
+    WriteSafetensors(directory_.path() / "y.safetensors", {{"eval", in_eval}, {"train", in_train}},
+                     {});
     std::string program = kNetworks;
     program.replace(program.find("NETWORK"), 7, name);
     EXPECT_NO_THROW(RunPython(directory_.path(), program)) << name;

@@ -48,7 +48,9 @@ JobSpec SmallJob(int max_steps) {
 class RecordingLink : public RunLink {
  public:
   Assignment Begin(int) override { return {}; }
-  ShardPlan Plan(std::int64_t, std::int64_t, const std::vector<std::int64_t>&) override { return {}; }
+  ShardPlan Plan(std::int64_t, std::int64_t, const std::vector<std::int64_t>&) override {
+    return {};
+  }
   void Report(const std::vector<MetricPoint>& points, const Progress&) override {
     for (const MetricPoint& point : points) values[point.name()][point.step()] = point.value();
   }
@@ -85,8 +87,8 @@ class TrainerTest : public testing::Test {
     std::vector<NamedVerificationSet> verification;
     verification.push_back({"synth", VerificationSet::Open(path_ / "set" / "synth.bin")});
     ShardPlan plan = PlanShards(kIdentities, 1, std::vector<std::int64_t>(comm.world_size(), 1000));
-    Trainer trainer({spec, set, verification, plan, run_dir, comm,
-                     comm.rank() == 0 ? link : nullptr});
+    Trainer trainer(
+        {spec, set, verification, plan, run_dir, comm, comm.rank() == 0 ? link : nullptr});
     if (from != nullptr) trainer.Restore(*from);
     trainer.Run();
   }
@@ -157,7 +159,8 @@ TEST_F(TrainerTest, ADamagedCheckpointIsRefused) {
   if (comm_.rank() == 0) {
     const CheckpointManifest& manifest = link.checkpoints.at(1);
     bytes = manifest.SerializeAsString();
-    const std::filesystem::path file = std::filesystem::path(manifest.directory()) / "backbone.safetensors";
+    const std::filesystem::path file =
+        std::filesystem::path(manifest.directory()) / "backbone.safetensors";
     std::string content = ReadFile(file);
     content[content.size() / 2] ^= 1;
     WriteFileAtomically(file, content);

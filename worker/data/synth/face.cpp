@@ -16,7 +16,7 @@ constexpr double kNoseY = 71.7;
 // What makes an image: drawn anew each time.
 struct Shot {
   View view;
-  double yaw, pitch;        // radians; how far near features move over far ones
+  double yaw, pitch;  // radians; how far near features move over far ones
   double smile, open, lids, brows;
   Colour light;             // factor of each channel
   double shade_x, shade_y;  // change of brightness over the picture
@@ -143,8 +143,8 @@ class Painter {
 
   void PaintEars() {
     for (const double side : {-1.0, 1.0}) {
-      const Ellipse ear = Turned(side * who_.face_width, EyeY() + 7, -26, who_.ear_size,
-                                 who_.ear_size * 1.8);
+      const Ellipse ear =
+          Turned(side * who_.face_width, EyeY() + 7, -26, who_.ear_size, who_.ear_size * 1.8);
       if (side * how_.yaw < 0.45) Fill(ear, Scaled(who_.skin, 0.85));
     }
   }
@@ -183,8 +183,7 @@ class Painter {
     const double x = side * who_.eye_distance;
     const double slant = side * who_.eye_slant;
     const double height = who_.eye_height * how_.lids;
-    Fill(Turned(x, EyeY(), 6, who_.eye_width + 0.8, height + 1.2, slant),
-         Scaled(who_.skin, 0.35));
+    Fill(Turned(x, EyeY(), 6, who_.eye_width + 0.8, height + 1.2, slant), Scaled(who_.skin, 0.35));
     if (height < 1) return;  // closed
     Fill(Turned(x, EyeY(), 6, who_.eye_width, height, slant), {0.93F, 0.92F, 0.9F});
     const double radius = std::min(height * 1.05, who_.eye_width * 0.5);
@@ -254,7 +253,7 @@ void PaintBackground(Canvas& canvas, Random& random) {
   }
   for (std::int64_t i = random.Below(6); i > 0; --i) {
     const Ellipse blob{random.Uniform(0, 112), random.Uniform(0, 112), random.Uniform(5, 40),
-                       random.Uniform(5, 40), random.Uniform(0, 3.1), 0};
+                       random.Uniform(5, 40),  random.Uniform(0, 3.1), 0};
     canvas.Fill(View{}, blob, RandomColour(random, 0, 1), random.Uniform(0.3, 1), 4);
   }
 }
@@ -291,8 +290,8 @@ void Blur(Canvas& canvas, double sigma) {
 void Light(Canvas& canvas, const Shot& shot) {
   for (int y = 0; y < canvas.side(); ++y) {
     for (int x = 0; x < canvas.side(); ++x) {
-      const double shade = std::clamp(
-          1 + shot.shade_x * (x - 56) / 56 + shot.shade_y * (y - 56) / 56, 0.25, 1.9);
+      const double shade =
+          std::clamp(1 + shot.shade_x * (x - 56) / 56 + shot.shade_y * (y - 56) / 56, 0.25, 1.9);
       Colour& pixel = canvas.at(x, y);
       const Colour factor = Scaled(shot.light, shade);
       pixel = {pixel.r * factor.r, pixel.g * factor.g, pixel.b * factor.b};

@@ -63,7 +63,8 @@ void WriteHeldOut(const std::filesystem::path& path, const SyntheticSetOptions& 
 }  // namespace
 
 void WriteSyntheticSet(const std::filesystem::path& directory, const SyntheticSetOptions& options) {
-  if (options.identities < 1 || options.images_per_identity < 1 || options.held_out_identities < 2) {
+  if (options.identities < 1 || options.images_per_identity < 1 ||
+      options.held_out_identities < 2) {
     throw Error(ErrorCode::kInvalidArgument,
                 "at least one identity, one image of each and two held-out identities are needed");
   }

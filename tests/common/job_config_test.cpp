@@ -1,0 +1,129 @@
+#include "common/config/job_config.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/base/error.h"
+#include "common/base/file.h"
+#include "tests/temporary_directory.h"
+
+namespace fr {
+namespace {
+
+using testing::HasSubstr;
+
+class JobConfigTest : public testing::Test {
+ protected:
+  JobConfig Load(const std::string& text, const std::vector<std::string>& overrides = {},
+                 PathCheck check = PathCheck::kIgnore) {
+    WriteFileAtomically(path(), text);
+    return LoadJobConfig(path(), overrides, check);
+  }
+
+  std::string Mistakes(const std::string& text, const std::vector<std::string>& overrides = {},
+                       PathCheck check = PathCheck::kIgnore) {
+    return FormatDiagnostics(Load(text, overrides, check).diagnostics);
+  }
+
+  std::filesystem::path path() const { return directory_.path() / "job.yaml"; }
+
+  TemporaryDirectory directory_;
+};
+
+TEST_F(JobConfigTest, AShortFileIsAWholeJob) {
+  const JobConfig config = Load("name: x\ndata: {train: faces}\n");
+  EXPECT_EQ(FormatDiagnostics(config.diagnostics), "");
+  EXPECT_EQ(config.spec.data().train(), (directory_.path() / "faces").string());
+  EXPECT_EQ(config.spec.model().network(), Network::r50);
+  EXPECT_EQ(config.spec.optimizer().weight_decay(), 5e-4);
+}
+
+TEST_F(JobConfigTest, ValuesAreRead) {
+  const JobConfig config = Load(
+      "name: x\ndata: {train: /f, validation: [lfw, sets/a.bin], flip: false}\n"
+      "optimizer: {lr: 1e-2, schedule: {type: step, steps: [10, 20]}}\n"
+      "restart: {stall_timeout: 90s}\nmodel: {network: mbf}\n",
+      {"data.batch_size=7", "optimizer.schedule.steps=[5]"});
+  EXPECT_EQ(FormatDiagnostics(config.diagnostics), "");
+  EXPECT_EQ(config.spec.restart().stall_timeout_ms(), 90'000);
+  EXPECT_EQ(config.spec.optimizer().lr(), 0.01);
+  EXPECT_THAT(config.spec.optimizer().schedule().steps(), testing::ElementsAre(5));
+  EXPECT_EQ(config.spec.data().batch_size(), 7);
+  EXPECT_FALSE(config.spec.data().flip());
+  EXPECT_EQ(VerificationSetPath(config.spec.data(), config.spec.data().validation(0)),
+            "/f/lfw.bin");
+  EXPECT_EQ(config.spec.data().validation(1), (directory_.path() / "sets/a.bin").string());
+}
+
+// Each by line and column, with what would be right.
+TEST_F(JobConfigTest, MistakesAreNamedByPlaceAndRemedy) {
+  const std::string text = Mistakes(
+      "name: x\n"
+      "data:\n"
+      "  train: /f\n"
+      "  batch_sise: 32\n"
+      "loss: {margin: -0.5}\n"
+      "train: {epochs: two}\n"
+      "model: {network: r51}\n"
+      "restart: {stall_timeout: 5}\n");
+  EXPECT_THAT(text, HasSubstr("job.yaml:4:3: data.batch_sise"));
+  EXPECT_THAT(text, HasSubstr("batch_size"));
+  EXPECT_THAT(text, HasSubstr("job.yaml:5:16: loss.margin"));
+  EXPECT_THAT(text, HasSubstr("job.yaml:6:17: train.epochs: expected a whole number"));
+  EXPECT_THAT(text, HasSubstr("job.yaml:7:18: model.network"));
+  EXPECT_THAT(text, HasSubstr("r50"));
+  EXPECT_THAT(text, HasSubstr("job.yaml:8:26: restart.stall_timeout"));
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 5);
+}
+
+TEST_F(JobConfigTest, WhatDoesNotGoTogetherIsAMistake) {
+  const std::string start = "name: x\ndata: {train: /f, validation: [lfw]";
+  EXPECT_THAT(Mistakes(start + ", batch_size: 4, total_batch_size: 8}\n"),
+              HasSubstr("data.total_batch_size"));
+  EXPECT_THAT(Mistakes(start + "}\noptimizer: {schedule: {type: step}}\n"), HasSubstr("steps"));
+  EXPECT_THAT(Mistakes(start + "}\noptimizer: {schedule: {type: step, steps: [5, 5]}}\n"),
+              HasSubstr("ascend"));
+  EXPECT_THAT(Mistakes(start + "}\noptimizer: {schedule: {steps: [5]}}\n"), HasSubstr("type step"));
+  EXPECT_THAT(Mistakes(start + "}\ncheckpoint: {keep_best: agedb_30}\n"), HasSubstr("keep_best"));
+  EXPECT_THAT(Mistakes(start + ", total_batch_size: 2}\nresources: {workers: 4}\n"),
+              HasSubstr("4 workers"));
+  EXPECT_THAT(Mistakes("name: ../x\ndata: {train: /f}\n"), HasSubstr("name"));
+  EXPECT_THAT(Mistakes("name: x\n"), HasSubstr("data"));
+  EXPECT_THAT(Mistakes("name: x\nname: y\ndata: {train: /f}\n"), HasSubstr("job.yaml:2"));
+}
+
+TEST_F(JobConfigTest, OverridesAreCheckedLikeTheFile) {
+  EXPECT_THAT(Mistakes("name: x\ndata: {train: /f}\n", {"optimizer.lr=fast"}),
+              HasSubstr("--set optimizer.lr=fast: optimizer.lr"));
+  EXPECT_THAT(Mistakes("name: x\ndata: {train: /f}\n", {"optimiser.lr=1"}), HasSubstr("optimizer"));
+  EXPECT_NE(Mistakes("name: x\ndata: {train: /f}\n", {"nothing"}), "");
+}
+
+TEST_F(JobConfigTest, PathsMustExistWhereTheyAreLookedFor) {
+  const std::string job = "name: x\ndata: {train: none, validation: [lfw]}\n";
+  EXPECT_EQ(Mistakes(job), "");
+  EXPECT_THAT(Mistakes(job, {}, PathCheck::kMustExist), HasSubstr("job.yaml:2:15: data.train"));
+  std::filesystem::create_directories(directory_.path() / "none");
+  const std::string text = Mistakes(job, {}, PathCheck::kMustExist);
+  for (const char* missing : {"train.rec", "train.idx", "property", "lfw.bin"}) {
+    EXPECT_THAT(text, HasSubstr(missing));
+  }
+}
+
+// Whatever is in the file, it is told in words.
+TEST_F(JobConfigTest, WhatIsNoJobIsNoCrash) {
+  for (const char* text :
+       {"", "[", "a: [1", "- 1", "7", "data: 3", "name: {a: b}", "\t", "a: &a [*a]", "? {a: b} : c",
+        "name: !!binary x", "data: {train: [1]}", "\xff\xfe"}) {
+    EXPECT_NE(Mistakes(text), "") << text;
+  }
+  EXPECT_THROW(LoadJobConfig(directory_.path() / "none.yaml", {}, PathCheck::kIgnore), Error);
+}
+
+}  // namespace
+}  // namespace fr

@@ -1,0 +1,151 @@
+#include "common/store/run_store.h"
+
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/base/error.h"
+#include "common/store/retention.h"
+#include "tests/temporary_directory.h"
+
+namespace fr {
+namespace {
+
+class RunStoreTest : public testing::Test {
+ protected:
+  std::filesystem::path path() const { return directory_.path() / "store"; }
+
+  static void Put(StoreBatch* batch, std::int64_t job, const std::string& name, std::int64_t step,
+                  double value) {
+    MetricPoint point;
+    point.set_name(name);
+    point.set_step(step);
+    point.set_value(value);
+    point.set_time_ms(1000 + step);
+    batch->PutMetric(job, point);
+  }
+
+  ErrorCode CodeOfOpening() {
+    try {
+      const RunStore store(path());
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr(path().string()));
+      return error.code();
+    }
+    return ErrorCode::kInternal;
+  }
+
+  TemporaryDirectory directory_;
+};
+
+// What was committed is there when the next process opens the store, in numeric order.
+TEST_F(RunStoreTest, EverythingOutlivesTheProcess) {
+  {
+    RunStore store(path());
+    StoreBatch batch;
+    for (const std::int64_t number : {300, 2}) {
+      JobRecord job;
+      job.set_number(number);
+      job.set_id("job-" + std::to_string(number));
+      batch.PutJob(job);
+    }
+    for (const int index : {1, 0}) {
+      Transition transition;
+      transition.set_attempt(index);
+      batch.PutTransition(2, index, transition);
+    }
+    ShardPlanProto plan;
+    plan.set_generation(1);
+    batch.PutShardPlan(2, plan);
+    for (const int step : {2000, 500}) {
+      CheckpointManifest manifest;
+      manifest.set_step(step);
+      batch.PutCheckpoint(2, manifest);
+    }
+    batch.PutSubmissionKey("key", 2);
+    store.Commit(std::move(batch));
+    StoreBatch later;
+    later.DeleteCheckpoint(2, 500);
+    store.Commit(std::move(later));
+  }
+  const RunStore store(path());
+  ASSERT_EQ(store.Jobs().size(), 2U);
+  EXPECT_EQ(store.Jobs()[0].number(), 2);
+  EXPECT_EQ(store.Job(300)->id(), "job-300");
+  EXPECT_FALSE(store.Job(3).has_value());
+  EXPECT_EQ(store.Transitions(2)[1].attempt(), 1);
+  EXPECT_EQ(store.ShardPlans(2).size(), 1U);
+  ASSERT_EQ(store.Checkpoints(2).size(), 1U);
+  EXPECT_EQ(store.Checkpoints(2)[0].step(), 2000);
+  EXPECT_EQ(store.JobOfSubmissionKey("key"), 2);
+  EXPECT_EQ(store.JobOfSubmissionKey("other"), std::nullopt);
+}
+
+// The same point again, or a step that was trained again, replaces what was there.
+TEST_F(RunStoreTest, MetricsAreSeriesByStep) {
+  RunStore store(path());
+  StoreBatch batch;
+  for (const std::int64_t step : {300, 2, 10}) Put(&batch, 1, "train/loss", step, 1.0);
+  Put(&batch, 1, "train/loss", 10, 0.5);
+  Put(&batch, 1, "train/lr", 10, -0.0);
+  Put(&batch, 1, "train/loss/x", 7, 3);
+  Put(&batch, 2, "train/loss", 1, 9);
+  store.Commit(std::move(batch));
+
+  const auto all = store.Metrics(1, {}, -1);
+  ASSERT_EQ(all.size(), 3U);
+  EXPECT_EQ(all[0].name(), "train/loss");
+  EXPECT_THAT(all[0].steps(), testing::ElementsAre(2, 10, 300));
+  EXPECT_THAT(all[0].values(), testing::ElementsAre(1.0, 0.5, 1.0));
+  EXPECT_THAT(all[0].times_ms(), testing::ElementsAre(1002, 1010, 1300));
+  const auto some = store.Metrics(1, {"train/loss", "none"}, 10);
+  ASSERT_EQ(some.size(), 1U);
+  EXPECT_THAT(some[0].steps(), testing::ElementsAre(300));
+  EXPECT_TRUE(store.Metrics(3, {}, -1).empty());
+  StoreBatch nameless;
+  EXPECT_THROW(Put(&nameless, 1, "", 1, 1), Error);
+}
+
+TEST_F(RunStoreTest, TwoProcessesDoNotShareIt) {
+  const RunStore store(path());
+  EXPECT_EQ(CodeOfOpening(), ErrorCode::kUnavailable);
+}
+
+// Damage is an error that names the directory; never a fresh store on top of the old one.
+TEST_F(RunStoreTest, DamageIsNamed) {
+  { const RunStore store(path()); }
+  std::filesystem::remove(path() / "CURRENT");
+  EXPECT_EQ(CodeOfOpening(), ErrorCode::kDataLoss);
+  std::ofstream(path() / "CURRENT") << "nonsense\n";
+  EXPECT_NE(CodeOfOpening(), ErrorCode::kInternal);
+}
+
+CheckpointManifest Checkpoint(std::int64_t step, double accuracy) {
+  CheckpointManifest manifest;
+  manifest.set_step(step);
+  ValidationResult* result = manifest.add_validation();
+  result->set_set("lfw");
+  result->set_accuracy(accuracy);
+  return manifest;
+}
+
+// The last `keep`, and the best one: the earliest of equals.
+TEST(Retention, KeepsTheLatestAndTheBest) {
+  const std::vector<CheckpointManifest> checkpoints = {Checkpoint(1, 0.5), Checkpoint(2, 0.9),
+                                                       Checkpoint(3, 0.9), Checkpoint(4, 0.7),
+                                                       Checkpoint(5, 0.6)};
+  CheckpointSpec policy;
+  policy.set_keep(2);
+  EXPECT_THAT(RetiredCheckpoints(checkpoints, policy), testing::ElementsAre(1, 2, 3));
+  policy.set_keep_best("lfw");
+  EXPECT_THAT(RetiredCheckpoints(checkpoints, policy), testing::ElementsAre(1, 3));
+  policy.set_keep(9);
+  EXPECT_TRUE(RetiredCheckpoints(checkpoints, policy).empty());
+  EXPECT_TRUE(RetiredCheckpoints({}, policy).empty());
+}
+
+}  // namespace
+}  // namespace fr
