@@ -99,4 +99,4 @@ def test_a_run_without_a_coordinator_continues_at_another_number_of_ranks(job_fi
 def test_a_mistake_without_a_coordinator(job_file, tmp_path):
     done = standalone(job_file, tmp_path / "run", 2, "--set", "loss.margin=-1")
     assert done.returncode == 2
-    assert done.stderr.count("loss.margin") == 1
+    assert done.stderr.count(": loss.margin: ") == 1

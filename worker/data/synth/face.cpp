@@ -335,10 +335,10 @@ Colour DrawHair(Random& random) {
 FaceIdentity DrawIdentity(Random& random) {
   FaceIdentity who = {};
   const auto uniform = [&random](double low, double high) { return random.Uniform(low, high); };
-  who.face_width = uniform(31, 42);
+  who.face_width = uniform(29, 43);
   who.face_height = uniform(44, 54);
   who.jaw = uniform(0.05, 0.5);
-  who.eye_distance = uniform(14.5, 20.5);
+  who.eye_distance = uniform(13.5, 21.5);
   who.eye_y = uniform(-3, 3);
   who.eye_width = uniform(4.2, 8);
   who.eye_height = uniform(1.9, 4.4);
@@ -347,10 +347,10 @@ FaceIdentity DrawIdentity(Random& random) {
   who.brow_thickness = uniform(0.7, 2.8);
   who.brow_slant = uniform(-0.4, 0.4);
   who.brow_length = uniform(5.5, 10.5);
-  who.nose_length = uniform(14, 25);
+  who.nose_length = uniform(13, 26);
   who.nose_width = uniform(3.5, 9);
-  who.mouth_y = uniform(16, 26);
-  who.mouth_width = uniform(8, 17);
+  who.mouth_y = uniform(15.5, 27);
+  who.mouth_width = uniform(7, 18);
   who.upper_lip = uniform(0.8, 3);
   who.lower_lip = uniform(1, 3.8);
   who.bald = random.Chance(0.08);
@@ -376,7 +376,7 @@ Image DrawFace(const FaceIdentity& identity, Random& random) {
   PaintBackground(canvas, random);
   Painter painter(canvas, identity, shot);
   painter.PaintFace();
-  if (random.Chance(0.12)) painter.PaintOcclusion(random);
+  if (random.Chance(0.06)) painter.PaintOcclusion(random);
   Light(canvas, shot);
   if (shot.blur > 0) Blur(canvas, shot.blur);
   return ToImage(canvas, shot.noise, random);
