@@ -46,11 +46,13 @@ TEST(Pickle, ReadsPythonTwosProtocols) {
   const TemporaryDirectory directory;
   const auto path = directory.path() / "two.bin";
   // Protocol 2: ([str, str], [True]) with memo, as cPickle wrote it.
-  WriteFileAtomically(path, std::string("\x80\x02]q\x01(U\x02"
-                                        "abq\x02T\x03\0\0\0cdeq\x03"
-                                        "e]q\x04\x88"
-                                        "a\x86q\x05.",
-                                        38));
+  using std::string_literals::operator""s;
+  WriteFileAtomically(path,
+                      "\x80\x02]q\x01(U\x02"
+                      "abq\x02T\x03\0\0\0"
+                      "cdeq\x03"
+                      "e]q\x04\x88"
+                      "a\x86q\x05."s);
   const auto set = VerificationSet::Open(path);
   EXPECT_EQ(set.image(0), "ab");
   EXPECT_EQ(set.image(1), "cde");
