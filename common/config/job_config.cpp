@@ -1,6 +1,7 @@
 #include "common/config/job_config.h"
 
 #include <algorithm>
+#include <numbers>
 #include <set>
 
 #include <fmt/format.h>
@@ -79,6 +80,44 @@ void CheckSchedule(const JobSpec& spec, YamlMessage* yaml) {
   }
 }
 
+void CheckLoss(const JobSpec& spec, YamlMessage* yaml) {
+  const LossSpec& loss = spec.loss();
+  const LossType type = loss.type();
+  const std::string name = LossType_Name(type);
+  const bool unscaled = type == LossType::softmax || type == LossType::sphereface;
+  const bool has_margin = type != LossType::softmax && type != LossType::normalized_softmax &&
+                          type != LossType::combined && type != LossType::magface;
+  if (loss.has_margin() && !has_margin) {
+    yaml->AddError("loss.margin", name + " has none" +
+                                        (type == LossType::combined  ? ": give loss.m1, m2 and m3"
+                                         : type == LossType::magface ? ": give loss.magface"
+                                                                     : ""));
+  }
+  const double largest = type == LossType::sphereface ? 16 : type == LossType::cosface ? 1 : std::numbers::pi;
+  if (loss.has_margin() && has_margin && loss.margin() > largest) {
+    yaml->AddError("loss.margin", fmt::format("{} is more than {}, the largest for {}",
+                                                loss.margin(), largest, name));
+  }
+  if (type == LossType::sphereface && loss.has_margin() && loss.margin() == 0) {
+    yaml->AddError("loss.margin", "is the factor of the angle: it must be above 0");
+  }
+  if (loss.has_scale() && unscaled) {
+    yaml->AddError("loss.scale", name + " has none: its logits are not cosines");
+  }
+  if (loss.bias() && type != LossType::softmax) {
+    yaml->AddError("loss.bias", "only softmax has one, not " + name);
+  }
+  if (loss.easy_margin() && type != LossType::arcface && type != LossType::combined) {
+    yaml->AddError("loss.easy_margin", "is of arcface and combined, not of " + name);
+  }
+  if (loss.filter_threshold() > 0 && (unscaled || type == LossType::curricularface)) {
+    yaml->AddError("loss.filter_threshold", "cannot be used with " + name);
+  }
+  if (loss.magface().norm_low() >= loss.magface().norm_high()) {
+    yaml->AddError("loss.magface.norm_low", "must be below norm_high");
+  }
+}
+
 void CheckValidation(const JobSpec& spec, YamlMessage* yaml) {
   std::set<std::string> names;
   int index = 0;
@@ -136,6 +175,7 @@ JobConfig LoadJobConfig(const std::filesystem::path& path,
   ResolvePaths(fs::absolute(path).parent_path(), &config.spec);
   CheckName(config.spec, &yaml);
   CheckBatch(config.spec, &yaml);
+  CheckLoss(config.spec, &yaml);
   CheckSchedule(config.spec, &yaml);
   CheckValidation(config.spec, &yaml);
   if (path_check == PathCheck::kMustExist) CheckPaths(config.spec, &yaml);

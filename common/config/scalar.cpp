@@ -136,10 +136,19 @@ std::optional<std::string> ReadDouble(const std::string& text, const FieldDescri
   return std::nullopt;
 }
 
+// By its name, or by what it is called elsewhere.
+const google::protobuf::EnumValueDescriptor* FindValue(const EnumDescriptor& type,
+                                                       const std::string& text) {
+  for (int i = 0; i < type.value_count(); ++i) {
+    if (type.value(i)->options().GetExtension(alias) == text) return type.value(i);
+  }
+  return type.FindValueByName(text);
+}
+
 std::optional<std::string> ReadEnum(const std::string& text, const FieldDescriptor& field,
                                     Message* message) {
   const EnumDescriptor& type = *field.enum_type();
-  const auto* value = type.FindValueByName(text);
+  const auto* value = FindValue(type, text);
   if (value == nullptr) {
     const std::string nearest = NearestWord(text, EnumNames(type));
     return NotExpected(field, text) +

@@ -6,7 +6,6 @@ fr_test(engine_tests SOURCES ${FR_ENGINE_TESTS} LINK fr_engine NO_DISCOVERY)
 set_target_properties(engine_tests PROPERTIES POSITION_INDEPENDENT_CODE OFF)
 target_compile_options(engine_tests PRIVATE -fPIC)
 target_precompile_headers(engine_tests REUSE_FROM fr_engine)
-target_compile_options(engine_tests PRIVATE -fopenmp-simd)
 target_compile_definitions(engine_tests PRIVATE FR_PYTHON="${FR_PYTHON}"
                                                 FR_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
 

@@ -23,6 +23,7 @@ namespace {
 
 constexpr const char* kBackboneFile = "backbone.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kHeadState = "head.state";
 constexpr const char* kManifestFile = "manifest.json";
 
 std::string HeadFileName(IdentityRange range) {
@@ -38,16 +39,13 @@ NamedTensors BackboneTensors(Backbone& backbone) {
   return tensors;
 }
 
-NamedTensors MomentumTensors(const TrainingState& state) {
-  NamedTensors tensors;
+// Of the backbone's optimizer, and what the head has beside its rows.
+NamedTensors OptimizerTensors(const TrainingState& state, const at::Tensor& head_state) {
+  NamedTensors tensors{{kHeadState, head_state}};
   for (const FlatParameters::Entry& entry : state.parameters->entries()) {
     tensors.emplace_back(entry.name, FlatParameters::View(state.optimizer->momentum(), entry));
   }
   return tensors;
-}
-
-NamedTensors HeadTensors(MarginHead& head) {
-  return {{"weight", head.weight()}, {"momentum", head.momentum()}};
 }
 
 CheckpointFile WriteFile(const std::filesystem::path& directory, const std::string& name,
@@ -68,11 +66,12 @@ CheckpointManifest WriteOwnFiles(const std::filesystem::path& directory, std::in
   CheckpointManifest part;
   if (rank == 0) {
     *part.add_files() = WriteFile(directory, kBackboneFile, BackboneTensors(*state.backbone), step);
-    *part.add_files() = WriteFile(directory, kOptimizerFile, MomentumTensors(state), step);
+    *part.add_files() = WriteFile(
+        directory, kOptimizerFile, OptimizerTensors(state, state.head->StateTensor()), step);
   }
   const IdentityRange range = state.head->range();
   if (range.size() > 0) {
-    CheckpointFile file = WriteFile(directory, HeadFileName(range), HeadTensors(*state.head), step);
+    CheckpointFile file = WriteFile(directory, HeadFileName(range), state.head->RowTensors(), step);
     file.mutable_identities()->set_begin(range.begin);
     file.mutable_identities()->set_end(range.end);
     *part.add_files() = std::move(file);
@@ -200,12 +199,13 @@ void LoadHead(const CheckpointManifest& manifest, MarginHead& head) {
   for (const ShardSlice& slice : PlanReshard(ranges, head.range())) {
     const SafetensorsFile stored(CheckFile(manifest, *files[slice.source]));
     const std::int64_t stored_begin = ranges[slice.source].begin;
-    for (auto& [name, tensor] : HeadTensors(head)) {
+    for (auto& [name, tensor] : head.RowTensors()) {
       tensor.slice(0, slice.part.begin - head.range().begin, slice.part.end - head.range().begin)
           .copy_(stored.ReadRows(name, slice.part.begin - stored_begin,
                                  slice.part.end - stored_begin));
     }
   }
+  head.RowsWritten();
 }
 
 }  // namespace
@@ -238,7 +238,9 @@ CheckpointManifest WriteCheckpoint(const std::filesystem::path& run_dir,
 
 void ReadCheckpoint(const CheckpointManifest& manifest, const TrainingState& state) {
   LoadTensors(manifest, kBackboneFile, BackboneTensors(*state.backbone));
-  LoadTensors(manifest, kOptimizerFile, MomentumTensors(state));
+  const at::Tensor head_state = state.head->StateTensor();
+  LoadTensors(manifest, kOptimizerFile, OptimizerTensors(state, head_state));
+  state.head->SetState(head_state);
   LoadHead(manifest, *state.head);
 }
 

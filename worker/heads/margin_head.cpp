@@ -2,222 +2,291 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include <fmt/format.h>
 
-#include <ATen/Parallel.h>
-
 #include "common/base/error.h"
+#include "common/base/random.h"
 #include "worker/comm/communicator.h"
-#include "worker/heads/margin.h"
-#include "worker/heads/row_init.h"
-#include "worker/simd.h"
 
 namespace fr {
 namespace {
 
-constexpr double kInitialSigma = 0.01;
-// A row this short has no direction: its logits are those of a longer one in the same direction.
 constexpr double kMinNorm = 1e-12;
 
-struct Sgd {
-  float lr;
-  float momentum;
-  float weight_decay;
-};
-
-// From h[d] = (sum over samples of d loss / d cosine, times x̂[d]) / |w|, the gradient as if the
-// norm were constant: takes out its component along w (the norm's own derivative), then
-// v = momentum v + g + decay w; w -= lr v. Per row of [rows, dim].
-FR_SIMD_CLONES
-void UpdateRows(const float* h, const float* inverse_norm, float* w, float* v, std::int64_t rows,
-                std::int64_t dim, Sgd sgd) {
-  for (std::int64_t row = 0; row < rows; ++row) {
-    float along = 0;
-#pragma omp simd reduction(+ : along)
-    for (std::int64_t d = 0; d < dim; ++d) along += h[d] * w[d];
-    const float radial = along * inverse_norm[row] * inverse_norm[row];
-#pragma omp simd
-    for (std::int64_t d = 0; d < dim; ++d) {
-      v[d] = sgd.momentum * v[d] + h[d] + (sgd.weight_decay - radial) * w[d];
-      w[d] -= sgd.lr * v[d];
-    }
-    h += dim;
-    w += dim;
-    v += dim;
-  }
-}
-
-void CheckFinite(const at::Tensor& rows, const char* what, int rank) {
+void CheckFinite(const at::Tensor& rows, const char* what, double step, int rank) {
   const at::Tensor finite = at::isfinite(rows).view({rows.size(0), -1}).all(1);
   if (finite.all().item<bool>()) return;
   const std::int64_t row = at::argmin(finite.to(at::kByte)).item<std::int64_t>();
   throw Error(
       ErrorCode::kDataLoss,
-      fmt::format("rank {}: {} of sample {} of its batch is not finite: the training "
+      fmt::format("step {}, rank {}: {} of sample {} of its batch is not finite: the training "
                   "diverged; lower optimizer.lr or lengthen optimizer.schedule.warmup_steps",
-                  rank, what, row));
+                  step + 1, rank, what, row));
+}
+
+void Require(bool holds, const char* what) {
+  if (!holds) throw Error(ErrorCode::kInvalidArgument, std::string("margin head: ") + what);
+}
+
+HeadShardOptions ShardOptions(const MarginHeadOptions& options) {
+  Require(options.margin.scale > 0, "scale must be above 0");
+  Require(options.margin.normalizes_embeddings() || options.margin.scale == 1,
+          "softmax and SphereFace have no scale: it must be 1");
+  Require(!options.margin.bias || options.margin.type == MarginType::kSoftmax,
+          "only softmax has a bias");
+  Require(options.margin.filter_threshold == 0 ||
+              (options.margin.type != MarginType::kCurricularFace &&
+               options.margin.normalizes_embeddings()),
+          "filtering is of cosines, and not with CurricularFace");
+  Require(options.sample_rate > 0 && options.sample_rate <= 1, "sample_rate must be in (0, 1]");
+  Require(options.mass_tolerance >= 0 && options.mass_tolerance < 1,
+          "mass_tolerance must be in [0, 1)");
+  Require(options.shard.sub_centers >= 1, "sub_centers must be at least 1");
+  HeadShardOptions shard = options.shard;
+  shard.normalizes_weights = options.margin.normalizes_weights();
+  shard.bias = options.margin.bias;
+  return shard;
+}
+
+std::vector<OwnTarget> OwnTargets(const at::Tensor& labels, IdentityRange range) {
+  std::vector<OwnTarget> targets;
+  const std::int64_t* label = labels.const_data_ptr<std::int64_t>();
+  for (std::int64_t sample = 0; sample < labels.numel(); ++sample) {
+    if (label[sample] >= range.begin && label[sample] < range.end) {
+      targets.push_back({sample, label[sample] - range.begin});
+    }
+  }
+  std::stable_sort(targets.begin(), targets.end(), [](const OwnTarget& a, const OwnTarget& b) {
+    return a.identity < b.identity;
+  });
+  return targets;
 }
 
 }  // namespace
 
-// A sample whose identity lies in this rank's range.
-struct MarginHead::Target {
-  std::int64_t sample = 0;
-  std::int64_t row = 0;  // of this rank's weights
+struct MarginHead::Batch {
+  at::Tensor own_direction;  // [local batch, D] x / |x|
+  at::Tensor own_norms;      // [local batch, 1]
+  std::vector<double> norms;  // [B]
 };
 
-// What both passes share.
-struct MarginHead::Batch {
-  at::Tensor x;                 // [B, D] normalised embeddings of all ranks
-  std::vector<Target> targets;  // ascending in row
-  at::Tensor logits;            // [B, tile_rows] buffer
-  at::Tensor inverse_norms;     // [range.size()], filled by pass 1
+// Over all identities of all ranks.
+struct MarginHead::Loss {
+  at::Tensor log_sum_exp;  // [B] float64
+  double accuracy = 0;
+  int skip_from = -1;
 };
 
 MarginHead::MarginHead(const MarginHeadOptions& options, IdentityRange range, Communicator& comm)
     : options_(options),
       range_(range),
       comm_(comm),
-      weight_(at::empty({range.size(), options.embedding_size}, at::kFloat)),
-      momentum_(at::zeros({range.size(), options.embedding_size}, at::kFloat)) {
-  float* weight = weight_.mutable_data_ptr<float>();
-  at::parallel_for(0, range.size(), 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      InitialRow(options.seed, range.begin + row, kInitialSigma,
-                 weight + row * options.embedding_size, options.embedding_size);
-    }
-  });
+      shard_(MakeCpuHeadShard(ShardOptions(options), range)) {}
+
+at::Tensor MarginHead::StateTensor() const {
+  return torch::tensor(
+      {state_.step, state_.norm_mean, state_.norm_deviation, state_.curricular_t}, at::kDouble);
 }
 
-std::vector<MarginHead::Target> MarginHead::OwnTargets(const at::Tensor& labels) const {
-  std::vector<Target> targets;
-  const std::int64_t* label = labels.const_data_ptr<std::int64_t>();
-  for (std::int64_t sample = 0; sample < labels.numel(); ++sample) {
-    if (label[sample] >= range_.begin && label[sample] < range_.end) {
-      targets.push_back({sample, label[sample] - range_.begin});
-    }
+void MarginHead::SetState(const at::Tensor& state) {
+  const double* value = state.const_data_ptr<double>();
+  state_ = {value[0], value[1], value[2], value[3]};
+}
+
+// The global batch, and the targets of this rank's range in it.
+MarginHead::Batch MarginHead::Gather(const at::Tensor& embeddings, const at::Tensor& labels,
+                                     const std::vector<std::int64_t>& rows_per_rank) {
+  Batch batch;
+  batch.own_norms = embeddings.norm(2, 1, /*keepdim=*/true).clamp_min_(kMinNorm);
+  batch.own_direction = (embeddings / batch.own_norms).contiguous();
+  const at::Tensor own_x =
+      options_.margin.normalizes_embeddings() ? batch.own_direction : embeddings.contiguous();
+  const at::Tensor x = comm_.AllGatherRows(own_x, rows_per_rank);
+  const at::Tensor norms =
+      comm_.AllGatherRows(batch.own_norms.to(at::kDouble).contiguous(), rows_per_rank);
+  batch.norms.assign(norms.const_data_ptr<double>(), norms.const_data_ptr<double>() + norms.numel());
+  std::vector<OwnTarget> targets =
+      OwnTargets(comm_.AllGatherRows(labels.contiguous(), rows_per_rank), range_);
+  std::vector<std::int64_t> sampled = SampledIdentities(targets);
+  shard_->SetBatch(x, std::move(targets), std::move(sampled));
+  return batch;
+}
+
+std::vector<std::int64_t> MarginHead::SampledIdentities(
+    const std::vector<OwnTarget>& targets) const {
+  std::vector<std::int64_t> sampled;
+  if (options_.sample_rate >= 1) return sampled;
+  // In 2^53 steps, which a double holds.
+  const auto limit = static_cast<std::uint64_t>(options_.sample_rate * 0x1p53);
+  const std::uint64_t key = MixKeys(options_.shard.seed, static_cast<std::uint64_t>(state_.step));
+  auto target = targets.begin();
+  for (std::int64_t identity = 0; identity < range_.size(); ++identity) {
+    while (target != targets.end() && target->identity < identity) ++target;
+    const bool positive = target != targets.end() && target->identity == identity;
+    const std::uint64_t draw =
+        MixKeys(key, static_cast<std::uint64_t>(range_.begin + identity)) >> 11U;
+    if (positive || draw < limit) sampled.push_back(identity);
   }
-  std::sort(targets.begin(), targets.end(),
-            [](const Target& a, const Target& b) { return a.row < b.row; });
-  return targets;
+  // To the shard an empty list means all; one identity more than none is within chance.
+  if (sampled.empty() && range_.size() > 0) sampled.push_back(0);
+  return sampled;
 }
 
-at::Tensor MarginHead::TileLogits(const Batch& batch, std::int64_t begin, std::int64_t end,
-                                  std::vector<TileTarget>* tile_targets) const {
-  at::Tensor logits = batch.logits.flatten()
-                          .slice(0, 0, batch.x.size(0) * (end - begin))
-                          .view({batch.x.size(0), end - begin});
-  at::mm_out(logits, batch.x, weight_.slice(0, begin, end).t());
-  logits.mul_(batch.inverse_norms.slice(0, begin, end).mul(options_.scale));
-  tile_targets->clear();
-  float* z = logits.mutable_data_ptr<float>();
-  auto target = std::lower_bound(batch.targets.begin(), batch.targets.end(), begin,
-                                 [](const Target& t, std::int64_t row) { return t.row < row; });
-  for (; target != batch.targets.end() && target->row < end; ++target) {
-    float& logit = z[target->sample * (end - begin) + target->row - begin];
-    const MarginValue margin = ArcFace(logit / options_.scale, options_.margin);
-    logit = static_cast<float>(options_.scale * margin.psi);
-    tile_targets->push_back({target->sample, target->row - begin, logit, margin.derivative});
+NegativeRule MarginHead::Negatives(const std::vector<TargetLogit>& targets,
+                                   std::vector<float>* hard) const {
+  NegativeRule rule;
+  if (options_.margin.type == MarginType::kCurricularFace) {
+    rule.kind = NegativeRule::Kind::kCurricular;
+    rule.t = static_cast<float>(state_.curricular_t);
+    rule.inverse_scale = static_cast<float>(1 / options_.margin.scale);
+    hard->assign((targets.size() + kSampleStep - 1) / kSampleStep * kSampleStep, 0.0F);
+    for (std::size_t b = 0; b < targets.size(); ++b) (*hard)[b] = static_cast<float>(targets[b].hard);
+    rule.hard = hard->data();
+  } else if (options_.margin.filter_threshold > 0) {
+    rule.kind = NegativeRule::Kind::kFilter;
+    rule.threshold =
+        static_cast<float>(options_.margin.filter_threshold * options_.margin.scale);
   }
-  return logits;
+  return rule;
 }
 
-MarginHead::Softmax MarginHead::Normaliser(Batch& batch) const {
-  const std::int64_t samples = batch.x.size(0);
-  const auto float64 = at::TensorOptions(at::kDouble);
-  at::Tensor largest = at::full({samples}, -std::numeric_limits<double>::infinity(), float64);
-  // Row 0: sums of exp(z - largest); row 1: the target's logit, on the rank that owns it.
-  at::Tensor sums = at::zeros({2, samples}, float64);
-  double* target_logits = sums[1].mutable_data_ptr<double>();
-  std::vector<TileTarget> tile_targets;
-  for (std::int64_t begin = 0; begin < range_.size(); begin += options_.tile_rows) {
-    const std::int64_t end = std::min(begin + options_.tile_rows, range_.size());
-    batch.inverse_norms.slice(0, begin, end)
-        .copy_(weight_.slice(0, begin, end).norm(2, 1).clamp_min_(kMinNorm).reciprocal_());
-    at::Tensor z = TileLogits(batch, begin, end, &tile_targets);
-    for (const TileTarget& target : tile_targets) target_logits[target.sample] = target.logit;
-    const at::Tensor now = at::maximum(largest, z.amax(1).to(at::kDouble));
-    const at::Tensor tile_sum = z.sub_(now.to(at::kFloat).unsqueeze(1)).exp_().sum(1);
-    sums[0].mul_((largest - now).exp_()).add_(tile_sum);
-    largest = now;
+// Pass 1, merged over the ranks.
+MarginHead::Loss MarginHead::Softmax(const std::vector<TargetLogit>& targets,
+                                     const NegativeRule& rule) {
+  const auto samples = static_cast<std::int64_t>(targets.size());
+  at::Tensor target_logits = at::empty({samples}, at::kDouble);
+  for (std::int64_t b = 0; b < samples; ++b) {
+    target_logits.mutable_data_ptr<double>()[b] = targets[b].logit;
   }
-  at::Tensor global_largest = largest.clone();
-  comm_.AllReduceMax(global_largest);
-  sums[0].mul_((largest - global_largest).exp_());
-  comm_.AllReduceSum(sums);
-  return {global_largest + sums[0].log(), sums[1],
-          (sums[1] >= global_largest).to(at::kDouble).mean().item<double>()};
+  const SoftmaxPass pass = shard_->Softmax(
+      options_.margin.scale, rule, options_.mass_tolerance > 0 ? target_logits : at::Tensor());
+  at::Tensor largest_negative = pass.largest.clone();
+  comm_.AllReduceMax(largest_negative);
+  const at::Tensor largest = at::maximum(largest_negative, target_logits);
+  at::Tensor sum = pass.sum * (pass.largest - largest).exp();
+  comm_.AllReduceSum(sum);
+  sum.add_((target_logits - largest).exp());
+  Loss loss;
+  loss.log_sum_exp = largest + sum.log();
+  loss.accuracy = (target_logits >= largest_negative).to(at::kDouble).mean().item<double>();
+  if (options_.mass_tolerance > 0) loss.skip_from = SkipFrom(pass.mass_by_bound);
+  return loss;
 }
 
-at::Tensor MarginHead::UpdateTiles(const Batch& batch, const at::Tensor& log_sum_exp, double lr) {
-  const std::int64_t samples = batch.x.size(0);
-  const at::Tensor shift = log_sum_exp.to(at::kFloat).unsqueeze(1);
-  const auto share = static_cast<float>(options_.scale / static_cast<double>(samples));
-  at::Tensor dx = at::zeros_like(batch.x);
-  at::Tensor h =
-      at::empty({std::min(options_.tile_rows, range_.size()), batch.x.size(1)}, at::kFloat);
-  std::vector<TileTarget> tile_targets;
-  for (std::int64_t begin = 0; begin < range_.size(); begin += options_.tile_rows) {
-    const std::int64_t end = std::min(begin + options_.tile_rows, range_.size());
-    // d loss / d cosine = scale (p - one-hot) psi' / B; then over |w|, for both products want it.
-    at::Tensor g = TileLogits(batch, begin, end, &tile_targets).sub_(shift).exp_().mul_(share);
-    for (const TileTarget& target : tile_targets) {
-      float& entry = g.mutable_data_ptr<float>()[target.sample * (end - begin) + target.column];
-      entry = static_cast<float>((entry - share) * target.derivative);
-    }
-    g.mul_(batch.inverse_norms.slice(0, begin, end));
-    at::Tensor weight = weight_.slice(0, begin, end);
-    dx.addmm_(g, weight);
-    at::Tensor tile_h = h.slice(0, 0, end - begin);
-    at::mm_out(tile_h, g.t(), batch.x);
-    UpdateTile(tile_h, batch.inverse_norms, begin, lr);
+// The lowest bin from which on all identities of all ranks together stay within the tolerance.
+int MarginHead::SkipFrom(const std::vector<double>& mass_by_bound) {
+  at::Tensor mass = torch::tensor(mass_by_bound, at::kDouble);
+  comm_.AllReduceSum(mass);
+  int from = static_cast<int>(mass.numel());
+  double dropped = 0;
+  while (from > 0) {
+    dropped += mass.const_data_ptr<double>()[from - 1];
+    if (dropped > options_.mass_tolerance) break;
+    --from;
   }
-  return dx;
+  return from;
 }
 
-void MarginHead::UpdateTile(const at::Tensor& h, const at::Tensor& inverse_norms,
-                            std::int64_t begin, double lr) {
-  const std::int64_t dim = weight_.size(1);
-  const Sgd sgd{static_cast<float>(lr), static_cast<float>(options_.momentum),
-                static_cast<float>(options_.weight_decay)};
-  const float* gradient = h.const_data_ptr<float>();
-  const float* inverse_norm = inverse_norms.const_data_ptr<float>() + begin;
-  float* weight = weight_.mutable_data_ptr<float>() + begin * dim;
-  float* momentum = momentum_.mutable_data_ptr<float>() + begin * dim;
-  at::parallel_for(0, h.size(0), 64, [&](std::int64_t first, std::int64_t last) {
-    UpdateRows(gradient + first * dim, inverse_norm + first, weight + first * dim,
-               momentum + first * dim, last - first, dim, sgd);
-  });
+RowUpdate MarginHead::NextUpdate(double lr) const {
+  const HeadShardOptions& shard = options_.shard;
+  RowUpdate update;
+  update.kind = shard.optimizer == HeadOptimizer::kSgd ? RowUpdate::Kind::kSgd
+                                                       : RowUpdate::Kind::kAdamW;
+  update.lr = static_cast<float>(lr);
+  update.decay = static_cast<float>(shard.weight_decay);
+  update.momentum = static_cast<float>(shard.momentum);
+  update.beta1 = static_cast<float>(shard.beta1);
+  update.beta2 = static_cast<float>(shard.beta2);
+  update.epsilon = static_cast<float>(shard.epsilon);
+  update.inverse_correction1 =
+      static_cast<float>(1 / (1 - std::pow(shard.beta1, state_.step + 1)));
+  update.inverse_correction2 =
+      static_cast<float>(1 / (1 - std::pow(shard.beta2, state_.step + 1)));
+  return update;
+}
+
+HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& labels,
+                               const std::vector<std::int64_t>& rows_per_rank, double weight,
+                               const RowUpdate& update) {
+  const at::NoGradGuard no_grad;
+  CheckFinite(embeddings, "the embedding", state_.step, comm_.rank());
+  const Batch batch = Gather(embeddings, labels, rows_per_rank);
+  const auto samples = static_cast<std::int64_t>(batch.norms.size());
+
+  at::Tensor z = shard_->TargetLogits(options_.margin.scale);
+  comm_.AllReduceSum(z);
+  const double* z_data = z.const_data_ptr<double>();
+  const std::vector<TargetLogit> targets = TargetLogits(
+      options_.margin, std::vector<double>(z_data, z_data + samples), batch.norms, &state_);
+  std::vector<float> hard;
+  const NegativeRule rule = Negatives(targets, &hard);
+  const Loss loss = Softmax(targets, rule);
+  CheckFinite(loss.log_sum_exp, "the softmax", state_.step, comm_.rank());
+
+  // d loss / d: the targets' z, and the norms beyond z.
+  const double share = weight / static_cast<double>(samples);
+  const double* log_sum_exp = loss.log_sum_exp.const_data_ptr<double>();
+  at::Tensor by_z = at::empty({samples}, at::kDouble);
+  at::Tensor by_norm = at::empty({samples}, at::kDouble);
+  at::Tensor probability = at::empty({samples}, at::kDouble);
+  HeadStepResult result;
+  for (std::int64_t b = 0; b < samples; ++b) {
+    const TargetLogit& target = targets[b];
+    const double p = std::exp(target.logit - log_sum_exp[b]);
+    result.loss += (log_sum_exp[b] - target.logit + target.cost) / static_cast<double>(samples);
+    by_z.mutable_data_ptr<double>()[b] = share * (p - 1) * target.by_z;
+    by_norm.mutable_data_ptr<double>()[b] =
+        share * ((p - 1) * target.by_norm + target.cost_by_norm);
+    probability.mutable_data_ptr<double>()[b] = p;
+  }
+  result.accuracy = loss.accuracy;
+
+  const GradientPass pass = shard_->Gradients(options_.margin.scale, rule, loss.log_sum_exp, share,
+                                              by_z, loss.skip_from, update);
+  if (options_.mass_tolerance > 0) {
+    at::Tensor sums = at::cat({pass.mass, at::full({1}, static_cast<double>(pass.skipped)),
+                               at::full({1}, static_cast<double>(range_.size()))});
+    comm_.AllReduceSum(sums);
+    const at::Tensor dropped = 1 - probability - sums.slice(0, 0, samples);
+    result.dropped_mass = std::max(0.0, dropped.max().item<double>());
+    result.skipped_share = (sums[samples] / sums[samples + 1]).item<double>();
+  }
+
+  const at::Tensor own_dx = comm_.ReduceScatterRows(pass.dx, rows_per_rank);
+  std::int64_t first = 0;
+  for (int rank = 0; rank < comm_.rank(); ++rank) first += rows_per_rank[rank];
+  const at::Tensor own_by_norm =
+      by_norm.slice(0, first, first + embeddings.size(0)).to(at::kFloat).unsqueeze(1);
+  const at::Tensor& direction = batch.own_direction;
+  result.embedding_gradients =
+      options_.margin.normalizes_embeddings()
+          // Backward through x / |x|.
+          ? (own_dx - direction * (own_dx * direction).sum(1, /*keepdim=*/true)) / batch.own_norms
+          : own_dx;
+  result.embedding_gradients = result.embedding_gradients + direction * own_by_norm;
+  return result;
 }
 
 HeadStepResult MarginHead::Step(const at::Tensor& embeddings, const at::Tensor& labels,
                                 const std::vector<std::int64_t>& rows_per_rank, double lr) {
-  const at::NoGradGuard no_grad;
-  CheckFinite(embeddings, "the embedding", comm_.rank());
-  const at::Tensor norms = embeddings.norm(2, 1, /*keepdim=*/true).clamp_min_(kMinNorm);
-  const at::Tensor own_x = (embeddings / norms).contiguous();
-
-  Batch batch;
-  batch.x = comm_.AllGatherRows(own_x, rows_per_rank);
-  batch.targets = OwnTargets(comm_.AllGatherRows(labels.contiguous(), rows_per_rank));
-  const std::int64_t tile = std::min(options_.tile_rows, std::max<std::int64_t>(range_.size(), 1));
-  batch.logits = at::empty({batch.x.size(0), tile}, at::kFloat);
-  batch.inverse_norms = at::empty({range_.size()}, at::kFloat);
-
-  const Softmax softmax = Normaliser(batch);
-  CheckFinite(softmax.log_sum_exp, "the softmax", comm_.rank());
-  const at::Tensor dx = UpdateTiles(batch, softmax.log_sum_exp, lr);
-  const at::Tensor own_dx = comm_.ReduceScatterRows(dx, rows_per_rank);
-
-  HeadStepResult result;
-  result.loss = (softmax.log_sum_exp - softmax.target_logits).mean().item<double>();
-  result.accuracy = softmax.accuracy;
-  // Backward through x̂ = x / |x|.
-  result.embedding_gradients = (own_dx - own_x * (own_dx * own_x).sum(1, /*keepdim=*/true)) / norms;
+  HeadStepResult result = Run(embeddings, labels, rows_per_rank, 1, NextUpdate(lr));
+  ++state_.step;
   return result;
+}
+
+HeadStepResult MarginHead::Accumulate(const at::Tensor& embeddings, const at::Tensor& labels,
+                                      const std::vector<std::int64_t>& rows_per_rank,
+                                      double weight) {
+  RowUpdate update;
+  update.kind = RowUpdate::Kind::kAccumulate;
+  return Run(embeddings, labels, rows_per_rank, weight, update);
+}
+
+void MarginHead::Update(double lr) {
+  shard_->ApplyAccumulated(NextUpdate(lr));
+  ++state_.step;
 }
 
 }  // namespace fr

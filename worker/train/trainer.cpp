@@ -20,6 +20,7 @@
 #include "worker/telemetry/metric_points.h"
 #include "worker/telemetry/report_text.h"
 #include "worker/telemetry/run_link.h"
+#include "worker/train/head_options.h"
 #include "worker/train/network_input.h"
 
 namespace fr {
@@ -43,17 +44,6 @@ SgdOptions BackboneSgd(const OptimizerSpec& spec) {
   options.momentum = spec.momentum();
   options.weight_decay = spec.weight_decay();
   options.clip_norm = spec.clip_norm();
-  return options;
-}
-
-MarginHeadOptions HeadOptions(const JobSpec& spec) {
-  MarginHeadOptions options;
-  options.embedding_size = spec.model().embedding_size();
-  options.scale = spec.loss().scale();
-  options.margin = spec.loss().margin();
-  options.momentum = spec.optimizer().momentum();
-  options.weight_decay = spec.optimizer().weight_decay();
-  options.seed = spec.train().seed();
   return options;
 }
 
@@ -106,6 +96,8 @@ struct Trainer::Interval {
   double loss = 0;
   double accuracy = 0;
   double gradient_norm = 0;
+  double dropped_mass = 0;   // the largest
+  double skipped_share = 0;
   double train_ms = 0;  // in steps, without validation and checkpoints
   double wait_ms = 0;   // of that, for the loader
 };
@@ -203,6 +195,8 @@ void Trainer::TrainStep() {
   interval_->loss += head.loss;
   interval_->accuracy += head.accuracy;
   interval_->gradient_norm += gradient_norm;
+  interval_->dropped_mass = std::max(interval_->dropped_mass, head.dropped_mass);
+  interval_->skipped_share += head.skipped_share;
   interval_->train_ms += static_cast<double>(SteadyMillis() - started_ms);
   interval_->wait_ms += static_cast<double>(parts_->loader->waited_ms() - waited_before_ms);
 }
@@ -218,7 +212,7 @@ void Trainer::ReportInterval() {
                              static_cast<double>(position_.samples) /
                                  static_cast<double>(inputs_.training_set.num_images());
   const double lr = LearningRate(inputs_.spec.optimizer(), step_ - 1, last_step_);
-  const std::vector<MetricPoint> points = {
+  std::vector<MetricPoint> points = {
       MakePoint("train/loss", step_, sums.loss / steps),
       MakePoint("train/accuracy", step_, sums.accuracy / steps),
       MakePoint("train/gradient_norm", step_, sums.gradient_norm / steps),
@@ -226,6 +220,10 @@ void Trainer::ReportInterval() {
       MakePoint("train/images_per_second", step_, images_per_second),
       MakePoint("train/epoch", step_, epochs_done),
       MakePoint("train/data_wait_share", step_, sums.wait_ms / std::max(sums.train_ms, 1.0))};
+  if (inputs_.spec.loss().mass_tolerance() > 0) {
+    points.push_back(MakePoint("head/dropped_mass", step_, sums.dropped_mass));
+    points.push_back(MakePoint("head/skipped_share", step_, sums.skipped_share / steps));
+  }
 
   Progress progress;
   progress.set_step(step_);

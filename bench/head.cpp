@@ -1,0 +1,270 @@
+// Time and memory of one step of the margin head, next to what today's trainers do: LibTorch
+// autograd over materialised logits, then torch SGD. ArcFace, D = 512 unless asked.
+//
+//   bench_head [--identities N,N,..] [--batch B,B,..] [--dim D] [--steps K] [--threads T]
+//              [--only MODE,..]
+//
+// Every measurement is a process of its own, one after the other, so that each has its own peak of
+// memory. Modes: reference; exact; bf16; tolerance (mass_tolerance 1e-3, at the start of training
+// and with trained embeddings); sampled (sample_rate 0.1).
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <torch/torch.h>
+
+#include "worker/comm/communicator.h"
+#include "worker/heads/margin_head.h"
+
+namespace fr {
+namespace {
+
+// So small that the rows stay what they are, whatever the number of steps.
+constexpr double kLr = 1e-6;
+
+struct Setting {
+  std::string mode;
+  std::int64_t identities = 0;
+  std::int64_t batch = 0;
+  std::int64_t dim = 512;
+  int steps = 3;
+  int threads = 2;
+};
+
+struct Measured {
+  double seconds = 0;    // median of a step
+  double gigabytes = 0;  // peak of the process
+  double base = 0;       // of these, before head and batch were made
+  double skipped = 0;
+  double loss = 0;
+};
+
+double PeakGigabytes() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  double kilobytes = 0;
+  while (status >> word) {
+    if (word == "VmHWM:") status >> kilobytes;
+  }
+  return kilobytes / (1 << 20);
+}
+
+double Seconds(const std::function<void()>& work) {
+  const auto begin = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+double MedianStep(int steps, const std::function<void()>& step) {
+  step();  // memory is touched, pages are mapped
+  std::vector<double> seconds;
+  for (int i = 0; i < steps; ++i) seconds.push_back(Seconds(step));
+  std::nth_element(seconds.begin(), seconds.begin() + steps / 2, seconds.end());
+  return seconds[steps / 2];
+}
+
+// Embeddings of a network before training; or, trained, at an angle with cosine 0.8 to their
+// centres.
+at::Tensor Embeddings(const Setting& setting, const at::Tensor& weight, const at::Tensor& labels,
+                      bool trained) {
+  const at::Tensor noise =
+      torch::nn::functional::normalize(torch::randn({setting.batch, setting.dim}));
+  if (!trained) return noise * 20;
+  const at::Tensor centers = torch::nn::functional::normalize(weight.index({labels}));
+  return (centers * 0.8 + noise * 0.6) * 20;
+}
+
+Measured MeasureReference(const Setting& setting) {
+  Measured measured;
+  measured.base = PeakGigabytes();
+  torch::manual_seed(1);
+  const at::Tensor labels = torch::randint(setting.identities, {setting.batch}, torch::kInt64);
+  at::Tensor weight = torch::randn({setting.identities, setting.dim}).mul_(0.01);
+  weight.requires_grad_();
+  torch::optim::SGD optimizer({weight}, torch::optim::SGDOptions(kLr).momentum(0.9).weight_decay(5e-4));
+  at::Tensor x = Embeddings(setting, weight.detach(), labels, false).requires_grad_();
+  measured.seconds = MedianStep(setting.steps, [&] {
+    namespace F = torch::nn::functional;
+    optimizer.zero_grad();
+    const at::Tensor cosine = F::linear(F::normalize(x), F::normalize(weight)).clamp(-1, 1);
+    const at::Tensor rows = torch::arange(setting.batch);
+    const at::Tensor target = cosine.index({rows, labels});
+    const at::Tensor sine = (1 - target.square()).clamp_min(1e-12).sqrt();
+    const at::Tensor psi = torch::where(target > std::cos(M_PI - 0.5),
+                                        target * std::cos(0.5) - sine * std::sin(0.5),
+                                        target - 0.5 * std::sin(0.5));
+    const at::Tensor logits = cosine.index_put({rows, labels}, psi) * 64;
+    const at::Tensor loss = F::cross_entropy(logits, labels);
+    loss.backward();
+    optimizer.step();
+    measured.loss = loss.item<double>();
+  });
+  measured.gigabytes = PeakGigabytes();
+  return measured;
+}
+
+Measured MeasureHead(const Setting& setting) {
+  Measured measured;
+  measured.base = PeakGigabytes();
+  torch::manual_seed(1);
+  const bool trained = setting.mode == "tolerance-trained";
+  const at::Tensor labels = torch::randint(setting.identities, {setting.batch}, torch::kInt64);
+  MarginHeadOptions options;
+  options.shard.embedding_size = setting.dim;
+  options.shard.bf16_products = setting.mode == "bf16";
+  if (setting.mode.starts_with("tolerance")) options.mass_tolerance = 1e-3;
+  if (setting.mode == "sampled") options.sample_rate = 0.1;
+  MpiSession session(nullptr, nullptr);
+  Communicator self(Communicator::Self{});
+  MarginHead head(options, {0, setting.identities}, self);
+  const at::Tensor x = Embeddings(setting, head.RowTensors()[0].second, labels, trained);
+  measured.seconds = MedianStep(setting.steps, [&] {
+    const HeadStepResult result = head.Step(x, labels, {setting.batch}, kLr);
+    measured.loss = result.loss;
+    measured.skipped = result.skipped_share;
+  });
+  measured.gigabytes = PeakGigabytes();
+  return measured;
+}
+
+// The fastest of several products: what this machine's best library gets out of it.
+double PeakGigaflops(at::ScalarType type, int threads) {
+  at::set_num_threads(threads);
+  constexpr std::int64_t kN = 3072;
+  const at::Tensor a = torch::randn({kN, kN}).to(type);
+  const at::Tensor b = torch::randn({kN, kN}).to(type);
+  at::Tensor c = at::mm(a, b);
+  double best = 1e9;
+  for (int i = 0; i < 4; ++i) best = std::min(best, Seconds([&] { at::mm_out(c, a, b); }));
+  return 2.0 * kN * kN * kN / best / 1e9;
+}
+
+// In a child of its own, whose answer comes through a pipe.
+std::vector<double> InChild(const std::function<std::vector<double>()>& work) {
+  int ends[2];
+  if (pipe(ends) != 0) return {};
+  const pid_t child = fork();
+  if (child == 0) {
+    close(ends[0]);
+    std::string text;
+    for (const double value : work()) text += fmt::format("{} ", value);
+    const auto written = write(ends[1], text.data(), text.size());
+    _exit(written == static_cast<ssize_t>(text.size()) ? 0 : 1);
+  }
+  close(ends[1]);
+  std::string text;
+  char buffer[256];
+  for (ssize_t n = 0; (n = read(ends[0], buffer, sizeof buffer)) > 0;) text.append(buffer, n);
+  close(ends[0]);
+  int status = 0;
+  waitpid(child, &status, 0);
+  std::istringstream stream(text);
+  std::vector<double> values;
+  for (double value = 0; stream >> value;) values.push_back(value);
+  return values;
+}
+
+Measured Measure(const Setting& setting) {
+  const std::vector<double> values = InChild([&] {
+    at::set_num_threads(setting.threads);
+    const Measured m = setting.mode == "reference" ? MeasureReference(setting) : MeasureHead(setting);
+    return std::vector<double>{m.seconds, m.gigabytes, m.base, m.skipped, m.loss};
+  });
+  if (values.size() != 5) return {};
+  return {values[0], values[1], values[2], values[3], values[4]};
+}
+
+struct Peaks {
+  double float32 = 0;
+  double bfloat16 = 0;
+};
+
+void PrintRow(const Setting& setting, const Measured& m, const Measured& reference,
+              const Peaks& peaks) {
+  if (m.seconds == 0) {
+    std::cout << fmt::format("{:>10} {:>5}  {:<18} did not end: not enough memory?\n",
+                             setting.identities, setting.batch, setting.mode);
+    return;
+  }
+  std::string ratio = "-";
+  std::string memory = "-";
+  if (reference.seconds > 0) {
+    ratio = fmt::format("{:.2f}x", reference.seconds / m.seconds);
+    memory = fmt::format("{:.2f}", m.gigabytes / reference.gigabytes);
+  }
+  std::string share = "-";
+  if (setting.mode == "exact" || setting.mode == "bf16") {
+    // Four products: logits twice, the embeddings' and the rows' gradients.
+    const double flops = 4 * 2.0 * static_cast<double>(setting.identities) *
+                         static_cast<double>(setting.batch) * static_cast<double>(setting.dim);
+    share = fmt::format("{:.0f} %", 100 * flops / m.seconds / 1e9 /
+                                        (setting.mode == "bf16" ? peaks.bfloat16 : peaks.float32));
+  }
+  std::cout << fmt::format("{:>10} {:>5}  {:<18} {:>9.4f} s {:>8} {:>8.2f} GB {:>7} {:>8} {:>8.1f} %  {:.3f}\n",
+                           setting.identities, setting.batch, setting.mode, m.seconds, ratio,
+                           m.gigabytes, memory, share, 100 * m.skipped, m.loss)
+            << std::flush;
+}
+
+int Run(int argc, char** argv) {
+  std::vector<std::int64_t> identities{100000, 500000, 1000000, 1000000};
+  std::vector<std::int64_t> batches{64, 64, 64, 256};
+  std::vector<std::string> modes{"reference", "exact",   "bf16", "tolerance",
+                                 "tolerance-trained", "sampled"};
+  Setting setting;
+  CLI::App app("Measures the margin head next to LibTorch autograd.");
+  app.add_option("--identities", identities, "one a row of the table")->delimiter(',');
+  app.add_option("--batch", batches, "one a row of the table")->delimiter(',');
+  app.add_option("--dim", setting.dim, "embedding size");
+  app.add_option("--steps", setting.steps, "measured steps; the median counts")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--threads", setting.threads, "threads")->check(CLI::PositiveNumber);
+  app.add_option("--only", modes, "modes")->delimiter(',');
+  CLI11_PARSE(app, argc, argv);
+  if (identities.size() != batches.size()) {
+    std::cerr << "bench_head: --identities and --batch need as many values\n";
+    return 2;
+  }
+  const std::vector<double> peak = InChild([&] {
+    return std::vector<double>{PeakGigaflops(at::kFloat, setting.threads),
+                               PeakGigaflops(at::kBFloat16, setting.threads)};
+  });
+  if (peak.size() != 2) return 1;
+  const Peaks peaks{peak[0], peak[1]};
+  std::cout << fmt::format("{} threads, kernels {}, matrix products at most {:.0f} GFLOP/s in float32, "
+                           "{:.0f} in bfloat16; D = {}\n",
+                           setting.threads, SelectHeadKernels().name, peaks.float32, peaks.bfloat16,
+                           setting.dim);
+  std::cout << fmt::format("{:>10} {:>5}  {:<18} {:>11} {:>8} {:>11} {:>7} {:>8} {:>10}  {}\n",
+                           "identities", "batch", "mode", "step", "faster", "peak", "memory",
+                           "of peak", "skipped", "loss");
+  for (std::size_t i = 0; i < identities.size(); ++i) {
+    setting.identities = identities[i];
+    setting.batch = batches[i];
+    Measured reference;
+    for (const std::string& mode : modes) {
+      setting.mode = mode;
+      const Measured measured = Measure(setting);
+      if (mode == "reference") reference = measured;
+      PrintRow(setting, measured, reference, peaks);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace fr
+
+int main(int argc, char** argv) { return fr::Run(argc, argv); }

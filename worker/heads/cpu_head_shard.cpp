@@ -1,0 +1,663 @@
+// The shard on a processor: two passes over tiles of rows, each thread its own tiles.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include <ATen/Parallel.h>
+
+#include "worker/heads/head_shard.h"
+#include "worker/heads/huge_pages.h"
+#include "worker/heads/row_init.h"
+#include "worker/simd.h"
+
+namespace fr {
+namespace {
+
+constexpr double kInitialSigma = 0.01;
+// A row this short has no direction: its logits are those of a longer one in the same direction.
+constexpr float kMinNorm = 1e-12F;
+constexpr int kBoundBins = 320;  // of a quarter: down to exp(-80), the least that float32 has
+
+std::int64_t RoundUp(std::int64_t value, std::int64_t step) {
+  return (value + step - 1) / step * step;
+}
+
+// A multiple of the register blocks (6 rows, 2 in a bfloat16 pair) and of the sub-centers.
+std::int64_t TileRowCount(std::int64_t bytes, std::int64_t columns, std::int64_t sub_centers) {
+  const std::int64_t step = std::lcm<std::int64_t>(24, sub_centers);
+  return std::max<std::int64_t>(step, bytes / (columns * 4) / step * step);
+}
+
+// panels (head_kernels.h) of the transpose or of x itself, x [rows][columns] padded by zeros.
+class Panels {
+ public:
+  // Word (k, n) is value(k, n), or for bf16 the pair value(2 k, n), value(2 k + 1, n).
+  template <class Value>
+  void Fill(std::int64_t k, std::int64_t columns, bool bf16, const HeadKernels& kernels,
+            const Value& value) {
+    words_ = bf16 ? k / 2 : k;
+    data_.resize(words_ * columns);
+    std::vector<float> first(columns);
+    std::vector<float> second(columns);
+    std::vector<float> words(columns);
+    for (std::int64_t word = 0; word < words_; ++word) {
+      for (std::int64_t n = 0; n < columns; ++n) first[n] = value(bf16 ? 2 * word : word, n);
+      if (bf16) {
+        for (std::int64_t n = 0; n < columns; ++n) second[n] = value(2 * word + 1, n);
+        kernels.interleave_bf16(first.data(), second.data(), columns, words.data());
+      }
+      const std::vector<float>& row = bf16 ? words : first;
+      for (std::int64_t begin = 0; begin < columns; begin += kPanelColumns) {
+        const std::int64_t width = std::min(kPanelColumns, columns - begin);
+        std::copy_n(row.data() + begin, width,
+                    data_.data() + PanelOffset(begin, words_) + word * width);
+      }
+    }
+  }
+  const float* data() const { return data_.data(); }
+  std::int64_t words() const { return words_; }
+
+ private:
+  std::int64_t words_ = 0;
+  std::vector<float> data_;
+};
+
+// Of each identity's sub-centers only the nearest keeps its logit, for each sample.
+FR_SIMD_CLONES
+void KeepNearest(float* z, std::int64_t rows, std::int64_t samples, std::int64_t sub_centers) {
+  for (std::int64_t first = 0; first < rows; first += sub_centers) {
+    float* identity = z + first * samples;
+    for (std::int64_t b = 0; b < samples; ++b) {
+      std::int64_t nearest = 0;
+      for (std::int64_t i = 1; i < sub_centers; ++i) {
+        if (identity[i * samples + b] > identity[nearest * samples + b]) nearest = i;
+      }
+      for (std::int64_t i = 0; i < sub_centers; ++i) {
+        if (i != nearest) identity[i * samples + b] = kNoLogit;
+      }
+    }
+  }
+}
+
+class CpuHeadShard final : public HeadShard {
+ public:
+  CpuHeadShard(const HeadShardOptions& options, IdentityRange range);
+
+  void SetBatch(const at::Tensor& x, std::vector<OwnTarget> targets,
+                std::vector<std::int64_t> sampled) override;
+  at::Tensor TargetLogits(double scale) override;
+  SoftmaxPass Softmax(double scale, const NegativeRule& rule,
+                      const at::Tensor& references) override;
+  GradientPass Gradients(double scale, const NegativeRule& rule, const at::Tensor& log_sum_exp,
+                         double share, const at::Tensor& target_gradients, int skip_from,
+                         const RowUpdate& update) override;
+  void ApplyAccumulated(const RowUpdate& update) override;
+  std::vector<std::pair<std::string, at::Tensor>> RowTensors() override;
+  void RowsWritten() override;
+
+ private:
+  // What a thread needs for one tile, and what it sums over its tiles.
+  struct Workspace {
+    explicit Workspace(const CpuHeadShard& shard);
+
+    std::int64_t size = 0;            // rows of the present tile
+    std::vector<std::int64_t> rows;   // of the shard
+    std::vector<float*> w, first, second, gradient;
+    std::vector<float> factor, radial, squared_norm, along, total, bound;
+    std::vector<const float*> left;   // logits' left-hand rows: the weights, or narrowed
+    std::vector<const float*> right;  // embedding gradients' right-hand rows
+    std::vector<float> z;             // [tile][samples] logits, then coefficients
+    std::vector<float> narrow_w, paired_w, narrow_g, paired_g;  // bf16
+    const OwnTarget* target = nullptr;       // those of the present tile
+    const OwnTarget* target_end = nullptr;
+
+    std::vector<float> tile_largest, tile_sum, reference, mass;
+    std::vector<double> largest, sum, total_mass;
+    std::vector<double> mass_by_bound;
+    std::vector<float> dx;
+  };
+
+  std::int64_t num_rows() const { return range_.size() * options_.sub_centers; }
+  std::int64_t padded_columns() const { return columns_; }
+  bool has_second() const { return options_.optimizer == HeadOptimizer::kAdamW; }
+  float* Row(at::Tensor& rows, std::int64_t row) {
+    return rows.mutable_data_ptr<float>() + row * columns_;
+  }
+  at::Tensor NewRows() const;
+  at::Tensor RowView(const at::Tensor& rows) const;
+
+  // Tiles of `identities` (nullptr: all), shared out over the threads: call(workspace).
+  template <class Call>
+  void ForEachTile(const std::vector<std::int64_t>* identities, std::vector<Workspace>& workspaces,
+                   const Call& call);
+  void LoadTile(const std::vector<std::int64_t>* identities, std::int64_t begin, std::int64_t end,
+                Workspace& space);
+  const std::vector<std::int64_t>* Sampled() const {
+    return all_sampled_ ? nullptr : &sampled_;
+  }
+
+  void TileLogits(double scale, Workspace& space);
+  void HideTargets(Workspace& space) const;
+  void AddTileSoftmax(const NegativeRule& rule, Workspace& space) const;
+  void BoundTile(const NegativeRule& rule, Workspace& space);
+  void TileGradients(const NegativeRule& rule, const float* log_sum_exp, double share,
+                     const double* target_gradients, Workspace& space) const;
+  void TileProducts(const RowUpdate& update, Workspace& space);
+  void UpdateTile(const float* g, std::int64_t words, const RowUpdate& update, Workspace& space);
+  void UpdateBias(const Workspace& space, const RowUpdate& update);
+  void MoveBias(std::int64_t row, float gradient, const RowUpdate& update);
+
+  HeadShardOptions options_;
+  const HeadKernels& kernels_;
+  IdentityRange range_;
+  std::int64_t columns_ = 0;  // embedding size, rounded up
+  std::int64_t tile_rows_ = 0;
+  at::Tensor weight_;    // [rows, columns_]
+  at::Tensor first_;     // momentum or first moment
+  at::Tensor second_;    // second moment
+  at::Tensor gradient_;  // accumulated; made when first asked for
+  at::Tensor bias_, bias_first_, bias_second_, bias_gradient_;  // [rows]
+  std::vector<float> inverse_norm_;                             // [rows]; 1 without normalisation
+  std::vector<std::uint8_t> accumulated_;                       // [identities]: has a gradient
+
+  // The present batch.
+  at::Tensor x_;
+  std::int64_t batch_ = 0;
+  std::int64_t samples_ = 0;  // batch_ rounded up
+  std::vector<OwnTarget> targets_;
+  std::vector<std::int64_t> sampled_;
+  bool all_sampled_ = true;
+  Panels by_sample_;  // [D][samples]
+  Panels by_column_;  // [samples][D]
+  std::vector<float> bounds_;  // [identities]
+};
+
+CpuHeadShard::CpuHeadShard(const HeadShardOptions& options, IdentityRange range)
+    : options_(options),
+      kernels_(options.kernels != nullptr ? *options.kernels : SelectHeadKernels()),
+      range_(range),
+      columns_(RoundUp(options.embedding_size, kColumnStep)),
+      tile_rows_(TileRowCount(options.tile_bytes, columns_, options.sub_centers)),
+      inverse_norm_(num_rows(), 1.0F) {
+  weight_ = NewRows();
+  first_ = NewRows();
+  if (has_second()) second_ = NewRows();
+  if (options_.bias) {
+    bias_ = at::zeros({num_rows()}, at::kFloat);
+    bias_first_ = at::zeros_like(bias_);
+    if (has_second()) bias_second_ = at::zeros_like(bias_);
+  }
+  at::parallel_for(0, num_rows(), 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      // Sub-centers are drawn as further columns of their identity.
+      InitialRow(options_.seed, range_.begin + row / options_.sub_centers, kInitialSigma,
+                 (row % options_.sub_centers) * options_.embedding_size, Row(weight_, row),
+                 options_.embedding_size);
+    }
+  });
+  RowsWritten();
+}
+
+at::Tensor CpuHeadShard::NewRows() const {
+  at::Tensor rows = at::empty({num_rows(), columns_}, at::kFloat);
+  AdviseHugePages(rows.mutable_data_ptr<float>(), rows.nbytes());
+  return rows.zero_();
+}
+
+at::Tensor CpuHeadShard::RowView(const at::Tensor& rows) const {
+  const at::Tensor used = rows.slice(1, 0, options_.embedding_size);
+  if (options_.sub_centers == 1) return used;
+  return used.unflatten(0, {range_.size(), options_.sub_centers});
+}
+
+std::vector<std::pair<std::string, at::Tensor>> CpuHeadShard::RowTensors() {
+  std::vector<std::pair<std::string, at::Tensor>> tensors{{"weight", RowView(weight_)}};
+  const std::string first = has_second() ? "exp_avg" : "momentum";
+  tensors.emplace_back(first, RowView(first_));
+  if (has_second()) tensors.emplace_back("exp_avg_sq", RowView(second_));
+  if (options_.bias) {
+    tensors.emplace_back("bias", bias_);
+    tensors.emplace_back("bias." + first, bias_first_);
+    if (has_second()) tensors.emplace_back("bias.exp_avg_sq", bias_second_);
+  }
+  return tensors;
+}
+
+void CpuHeadShard::RowsWritten() {
+  if (!options_.normalizes_weights) return;
+  at::parallel_for(0, num_rows(), 1024, [&](std::int64_t begin, std::int64_t end) {
+    const at::Tensor norms = weight_.slice(0, begin, end).norm(2, 1);
+    const float* norm = norms.const_data_ptr<float>();
+    for (std::int64_t row = begin; row < end; ++row) {
+      inverse_norm_[row] = 1 / std::max(norm[row - begin], kMinNorm);
+    }
+  });
+}
+
+CpuHeadShard::Workspace::Workspace(const CpuHeadShard& shard)
+    : rows(shard.tile_rows_),
+      w(shard.tile_rows_),
+      first(shard.tile_rows_),
+      second(shard.tile_rows_),
+      gradient(shard.tile_rows_),
+      factor(shard.tile_rows_),
+      radial(shard.tile_rows_),
+      squared_norm(shard.tile_rows_),
+      along(shard.tile_rows_),
+      total(shard.tile_rows_),
+      bound(shard.tile_rows_),
+      left(shard.tile_rows_),
+      right(shard.tile_rows_),
+      z(shard.tile_rows_ * shard.samples_),
+      tile_largest(shard.samples_),
+      tile_sum(shard.samples_),
+      reference(shard.samples_, std::numeric_limits<float>::infinity()),
+      mass(shard.samples_),
+      largest(shard.samples_, kNoLogit),
+      sum(shard.samples_),
+      total_mass(shard.samples_) {
+  if (!shard.options_.bf16_products) return;
+  narrow_w.resize(shard.tile_rows_ * shard.columns_ / 2);
+  paired_w.resize(shard.tile_rows_ * shard.columns_ / 2);
+  narrow_g.resize(shard.tile_rows_ * shard.samples_ / 2);
+  paired_g.resize(shard.tile_rows_ * shard.samples_ / 2);
+}
+
+void CpuHeadShard::SetBatch(const at::Tensor& x, std::vector<OwnTarget> targets,
+                            std::vector<std::int64_t> sampled) {
+  x_ = x;
+  batch_ = x.size(0);
+  samples_ = RoundUp(batch_, kSampleStep);
+  targets_ = std::move(targets);
+  sampled_ = std::move(sampled);
+  all_sampled_ = sampled_.empty();
+  const float* values = x.const_data_ptr<float>();
+  const std::int64_t size = options_.embedding_size;
+  const auto value = [&](std::int64_t sample, std::int64_t column) {
+    return sample < batch_ && column < size ? values[sample * size + column] : 0.0F;
+  };
+  by_sample_.Fill(columns_, samples_, options_.bf16_products, kernels_,
+                  [&](std::int64_t k, std::int64_t n) { return value(n, k); });
+  by_column_.Fill(samples_, columns_, options_.bf16_products, kernels_,
+                  [&](std::int64_t k, std::int64_t n) { return value(k, n); });
+}
+
+at::Tensor CpuHeadShard::TargetLogits(double scale) {
+  at::Tensor result = at::zeros({batch_}, at::kDouble);
+  double* z = result.mutable_data_ptr<double>();
+  const float* x = x_.const_data_ptr<float>();
+  const std::int64_t size = options_.embedding_size;
+  for (OwnTarget& target : targets_) {
+    double best = -std::numeric_limits<double>::infinity();
+    for (std::int64_t i = 0; i < options_.sub_centers; ++i) {
+      const std::int64_t row = target.identity * options_.sub_centers + i;
+      double value = std::inner_product(Row(weight_, row), Row(weight_, row) + size,
+                                        x + target.sample * size, 0.0) *
+                     inverse_norm_[row] * scale;
+      if (options_.bias) value += bias_.const_data_ptr<float>()[row];
+      if (value > best) {
+        best = value;
+        target.row = row;
+      }
+    }
+    target.z = static_cast<float>(best);
+    z[target.sample] = best;
+  }
+  // An identity's samples may be nearest to different rows of it; tiles look targets up by row.
+  std::stable_sort(targets_.begin(), targets_.end(),
+                   [](const OwnTarget& a, const OwnTarget& b) { return a.row < b.row; });
+  return result;
+}
+
+template <class Call>
+void CpuHeadShard::ForEachTile(const std::vector<std::int64_t>* identities,
+                               std::vector<Workspace>& workspaces, const Call& call) {
+  const std::int64_t count =
+      identities == nullptr ? range_.size() : static_cast<std::int64_t>(identities->size());
+  const std::int64_t per_tile = tile_rows_ / options_.sub_centers;
+  const std::int64_t tiles = (count + per_tile - 1) / per_tile;
+  const auto threads = static_cast<std::int64_t>(workspaces.size());
+  // By thread, not by whoever is free: sums are then the same in every run.
+  at::parallel_for(0, threads, 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t thread = first; thread < last; ++thread) {
+      Workspace& space = workspaces[thread];
+      for (std::int64_t tile = tiles * thread / threads; tile < tiles * (thread + 1) / threads;
+           ++tile) {
+        LoadTile(identities, tile * per_tile, std::min((tile + 1) * per_tile, count), space);
+        call(space);
+      }
+    }
+  });
+}
+
+void CpuHeadShard::LoadTile(const std::vector<std::int64_t>* identities, std::int64_t begin,
+                            std::int64_t end, Workspace& space) {
+  space.size = 0;
+  for (std::int64_t i = begin; i < end; ++i) {
+    const std::int64_t identity = identities == nullptr ? i : (*identities)[i];
+    for (std::int64_t k = 0; k < options_.sub_centers; ++k) {
+      const std::int64_t row = identity * options_.sub_centers + k;
+      space.rows[space.size] = row;
+      space.w[space.size] = Row(weight_, row);
+      space.first[space.size] = Row(first_, row);
+      if (has_second()) space.second[space.size] = Row(second_, row);
+      ++space.size;
+    }
+  }
+  const auto below = [](const OwnTarget& target, std::int64_t row) { return target.row < row; };
+  const OwnTarget* all = targets_.data();
+  space.target = std::lower_bound(all, all + targets_.size(), space.rows[0], below);
+  space.target_end =
+      std::lower_bound(space.target, all + targets_.size(), space.rows[space.size - 1] + 1, below);
+}
+
+void CpuHeadShard::TileLogits(double scale, Workspace& space) {
+  const std::int64_t words = by_sample_.words();
+  for (std::int64_t i = 0; i < space.size; ++i) {
+    space.factor[i] = static_cast<float>(scale) * inverse_norm_[space.rows[i]];
+    space.left[i] = space.w[i];
+    if (options_.bf16_products) {
+      float* narrow = space.narrow_w.data() + i * words;
+      kernels_.narrow_bf16(space.w[i], words, narrow);
+      space.left[i] = narrow;
+    }
+  }
+  kernels_.logits(options_.bf16_products, space.left.data(), space.factor.data(), space.size,
+                  by_sample_.data(), samples_, words, space.z.data());
+  if (options_.bias) {
+    for (std::int64_t i = 0; i < space.size; ++i) {
+      const float bias = bias_.const_data_ptr<float>()[space.rows[i]];
+      float* z = space.z.data() + i * samples_;
+      for (std::int64_t b = 0; b < samples_; ++b) z[b] += bias;
+    }
+  }
+  if (options_.sub_centers > 1) {
+    KeepNearest(space.z.data(), space.size, samples_, options_.sub_centers);
+  }
+}
+
+// A target is no negative: neither are its other sub-centers.
+void CpuHeadShard::HideTargets(Workspace& space) const {
+  const std::int64_t centers = options_.sub_centers;
+  std::int64_t at = 0;  // targets and rows both ascend
+  for (const OwnTarget* target = space.target; target != space.target_end; ++target) {
+    const std::int64_t row = target->identity * centers;
+    while (space.rows[at] < row) ++at;
+    for (std::int64_t k = 0; k < centers; ++k) {
+      space.z[(at + k) * samples_ + target->sample] = kNoLogit;
+    }
+  }
+}
+
+void CpuHeadShard::AddTileSoftmax(const NegativeRule& rule, Workspace& space) const {
+  kernels_.partial_softmax(space.z.data(), space.size, samples_, rule, space.tile_largest.data(),
+                           space.tile_sum.data());
+  for (std::int64_t b = 0; b < batch_; ++b) {
+    const double tile = space.tile_largest[b];
+    if (tile > space.largest[b]) {
+      space.sum[b] *= std::exp(space.largest[b] - tile);
+      space.largest[b] = tile;
+    }
+    space.sum[b] += space.tile_sum[b] * std::exp(tile - space.largest[b]);
+  }
+}
+
+// What is already summed, with the targets' logits, is a lower bound of each log-sum-exp; hence
+// logit - bound is an upper bound of the logarithm of a probability.
+void CpuHeadShard::BoundTile(const NegativeRule& rule, Workspace& space) {
+  const std::int64_t centers = options_.sub_centers;
+  kernels_.row_bounds(space.z.data(), space.size, samples_, rule, space.reference.data(),
+                      space.bound.data());
+  for (const OwnTarget* target = space.target; target != space.target_end; ++target) {
+    const auto row = std::lower_bound(space.rows.begin(), space.rows.begin() + space.size,
+                                      target->identity * centers);
+    space.bound[row - space.rows.begin()] = 0;  // never skipped
+  }
+  for (std::int64_t i = 0; i < space.size; i += centers) {
+    const float bound = *std::max_element(space.bound.begin() + i, space.bound.begin() + i + centers);
+    bounds_[space.rows[i] / centers] = bound;
+    const int bin = std::clamp(static_cast<int>(std::floor(-4 * bound)), 0, kBoundBins - 1);
+    if (bound < 0) space.mass_by_bound[bin] += std::exp(static_cast<double>(bound));
+  }
+}
+
+SoftmaxPass CpuHeadShard::Softmax(double scale, const NegativeRule& rule,
+                                  const at::Tensor& references) {
+  const bool bounds = references.defined();
+  std::vector<Workspace> spaces(at::get_num_threads(), Workspace(*this));
+  if (bounds) {
+    bounds_.assign(range_.size(), 0);
+    for (Workspace& space : spaces) space.mass_by_bound.resize(kBoundBins);
+  }
+  const double* reference = bounds ? references.const_data_ptr<double>() : nullptr;
+  ForEachTile(Sampled(), spaces, [&](Workspace& space) {
+    TileLogits(scale, space);
+    HideTargets(space);
+    AddTileSoftmax(rule, space);
+    if (!bounds) return;
+    for (std::int64_t b = 0; b < batch_; ++b) {
+      const double seen =
+          space.sum[b] > 0 ? space.largest[b] + std::log(space.sum[b]) : kNoLogit;
+      // log(exp(a) + exp(b)), rounded down
+      const double high = std::max(seen, reference[b]);
+      const double both = high + std::log1p(std::exp(std::min(seen, reference[b]) - high));
+      space.reference[b] = static_cast<float>(both - 1e-6 * std::abs(both));
+    }
+    BoundTile(rule, space);
+  });
+  SoftmaxPass pass{at::full({batch_}, kNoLogit, at::kDouble), at::zeros({batch_}, at::kDouble), {}};
+  double* largest = pass.largest.mutable_data_ptr<double>();
+  double* sum = pass.sum.mutable_data_ptr<double>();
+  for (const Workspace& space : spaces) {
+    for (std::int64_t b = 0; b < batch_; ++b) {
+      const double now = std::max(largest[b], space.largest[b]);
+      sum[b] = sum[b] * std::exp(largest[b] - now) + space.sum[b] * std::exp(space.largest[b] - now);
+      largest[b] = now;
+    }
+  }
+  if (bounds) pass.mass_by_bound.resize(kBoundBins);
+  for (const Workspace& space : spaces) {
+    for (std::size_t bin = 0; bin < space.mass_by_bound.size(); ++bin) {
+      pass.mass_by_bound[bin] += space.mass_by_bound[bin];
+    }
+  }
+  return pass;
+}
+
+// z -> g, and what of each row's gradient points along the row.
+void CpuHeadShard::TileGradients(const NegativeRule& rule, const float* log_sum_exp, double share,
+                                 const double* target_gradients, Workspace& space) const {
+  std::fill(space.mass.begin(), space.mass.end(), 0.0F);
+  kernels_.softmax_gradients(space.z.data(), space.factor.data(), space.size, samples_, rule,
+                             log_sum_exp, static_cast<float>(share), space.along.data(),
+                             space.total.data(), space.mass.data());
+  for (std::int64_t b = 0; b < batch_; ++b) space.total_mass[b] += space.mass[b];
+  std::int64_t at = 0;
+  for (const OwnTarget* target = space.target; target != space.target_end; ++target) {
+    while (space.rows[at] < target->row) ++at;
+    const auto d = static_cast<float>(target_gradients[target->sample]);
+    space.z[at * samples_ + target->sample] = d * space.factor[at];
+    space.along[at] += d * target->z;
+    space.total[at] += d;
+  }
+  for (std::int64_t i = 0; i < space.size; ++i) {
+    const float inverse = inverse_norm_[space.rows[i]];
+    space.radial[i] = options_.normalizes_weights ? space.along[i] * inverse * inverse : 0;
+  }
+}
+
+void CpuHeadShard::TileProducts(const RowUpdate& update, Workspace& space) {
+  const std::int64_t size = space.size;
+  if (!options_.bf16_products) {
+    std::copy_n(space.w.begin(), size, space.right.begin());
+    kernels_.embedding_gradients(false, space.z.data(), space.right.data(), size, samples_,
+                                 columns_, space.dx.data());
+    UpdateTile(space.z.data(), by_column_.words(), update, space);
+    return;
+  }
+  const std::int64_t pairs = (size + 1) / 2;
+  for (std::int64_t i = 0; i < pairs; ++i) {
+    const bool whole = 2 * i + 1 < size;
+    float* g = space.z.data() + 2 * i * samples_;
+    kernels_.interleave_bf16(g, whole ? g + samples_ : nullptr, samples_,
+                             space.paired_g.data() + i * samples_);
+    float* paired = space.paired_w.data() + i * columns_;
+    kernels_.interleave_bf16(space.w[2 * i], whole ? space.w[2 * i + 1] : nullptr, columns_,
+                             paired);
+    space.right[i] = paired;
+  }
+  kernels_.embedding_gradients(true, space.paired_g.data(), space.right.data(), pairs, samples_,
+                               columns_, space.dx.data());
+  kernels_.narrow_bf16(space.z.data(), size * samples_ / 2, space.narrow_g.data());
+  UpdateTile(space.narrow_g.data(), by_column_.words(), update, space);
+}
+
+void CpuHeadShard::UpdateTile(const float* g, std::int64_t words, const RowUpdate& update,
+                              Workspace& space) {
+  const bool accumulates = update.kind == RowUpdate::Kind::kAccumulate;
+  const TileRows rows{space.w.data(),
+                      accumulates ? space.gradient.data() : space.first.data(),
+                      has_second() ? space.second.data() : nullptr,
+                      space.radial.data(),
+                      space.squared_norm.data(),
+                      nullptr};
+  kernels_.update_rows(options_.bf16_products, g, space.size, by_column_.data(), words, columns_,
+                       rows, update);
+  if (accumulates || !options_.normalizes_weights) return;
+  for (std::int64_t i = 0; i < space.size; ++i) {
+    inverse_norm_[space.rows[i]] = 1 / std::max(std::sqrt(space.squared_norm[i]), kMinNorm);
+  }
+}
+
+void CpuHeadShard::MoveBias(std::int64_t row, float gradient, const RowUpdate& update) {
+  float& bias = bias_.mutable_data_ptr<float>()[row];
+  float& first = bias_first_.mutable_data_ptr<float>()[row];
+  switch (update.kind) {
+    case RowUpdate::Kind::kSgd:
+      first = update.momentum * first + gradient;
+      bias -= update.lr * first;
+      return;
+    case RowUpdate::Kind::kAdamW: {
+      float& second = bias_second_.mutable_data_ptr<float>()[row];
+      first = update.beta1 * first + (1 - update.beta1) * gradient;
+      second = update.beta2 * second + (1 - update.beta2) * gradient * gradient;
+      bias -= update.lr * first * update.inverse_correction1 /
+              (std::sqrt(second * update.inverse_correction2) + update.epsilon);
+      return;
+    }
+    case RowUpdate::Kind::kAccumulate:
+      bias_gradient_.mutable_data_ptr<float>()[row] += gradient;
+  }
+}
+
+void CpuHeadShard::UpdateBias(const Workspace& space, const RowUpdate& update) {
+  if (!options_.bias) return;
+  for (std::int64_t i = 0; i < space.size; ++i) MoveBias(space.rows[i], space.total[i], update);
+}
+
+GradientPass CpuHeadShard::Gradients(double scale, const NegativeRule& rule,
+                                     const at::Tensor& log_sum_exp, double share,
+                                     const at::Tensor& target_gradients, int skip_from,
+                                     const RowUpdate& update) {
+  const bool accumulates = update.kind == RowUpdate::Kind::kAccumulate;
+  if (accumulates && !gradient_.defined()) {
+    gradient_ = NewRows();
+    if (options_.bias) bias_gradient_ = at::zeros_like(bias_);
+    accumulated_.assign(range_.size(), 0);
+  }
+  // Which identities take part in the products, and which only move on.
+  std::vector<std::int64_t> kept;
+  std::vector<std::int64_t> skipped;
+  if (skip_from >= 0) {
+    const float limit = -static_cast<float>(skip_from) / 4;
+    const auto sort_out = [&](std::int64_t identity) {
+      (bounds_[identity] <= limit ? skipped : kept).push_back(identity);
+    };
+    if (all_sampled_) {
+      for (std::int64_t identity = 0; identity < range_.size(); ++identity) sort_out(identity);
+    } else {
+      for (const std::int64_t identity : sampled_) sort_out(identity);
+    }
+  }
+  std::vector<float> shift(samples_, std::numeric_limits<float>::infinity());
+  for (std::int64_t b = 0; b < batch_; ++b) {
+    shift[b] = static_cast<float>(log_sum_exp.const_data_ptr<double>()[b]);
+  }
+  std::vector<Workspace> spaces(at::get_num_threads(), Workspace(*this));
+  for (Workspace& space : spaces) space.dx.assign(samples_ * columns_, 0.0F);
+  const auto use_gradient = [&](Workspace& space) {
+    if (!accumulates) return;
+    for (std::int64_t i = 0; i < space.size; ++i) {
+      space.gradient[i] = Row(gradient_, space.rows[i]);
+      accumulated_[space.rows[i] / options_.sub_centers] = 1;
+    }
+  };
+  ForEachTile(skip_from >= 0 ? &kept : Sampled(), spaces, [&](Workspace& space) {
+    use_gradient(space);
+    TileLogits(scale, space);
+    HideTargets(space);
+    TileGradients(rule, shift.data(), share, target_gradients.const_data_ptr<double>(), space);
+    TileProducts(update, space);
+    UpdateBias(space, update);
+  });
+  if (!skipped.empty()) {
+    ForEachTile(&skipped, spaces, [&](Workspace& space) {
+      use_gradient(space);
+      std::fill(space.radial.begin(), space.radial.end(), 0.0F);
+      std::fill(space.total.begin(), space.total.end(), 0.0F);
+      if (!accumulates) UpdateTile(nullptr, 0, update, space);
+      UpdateBias(space, update);
+    });
+  }
+  GradientPass pass{at::zeros({batch_, options_.embedding_size}, at::kFloat),
+                    at::zeros({batch_}, at::kDouble), static_cast<std::int64_t>(skipped.size())};
+  for (Workspace& space : spaces) {
+    pass.dx.add_(at::from_blob(space.dx.data(), {samples_, columns_}, at::kFloat)
+                     .slice(0, 0, batch_)
+                     .slice(1, 0, options_.embedding_size));
+    pass.mass.add_(at::from_blob(space.total_mass.data(), {batch_}, at::kDouble));
+  }
+  return pass;
+}
+
+void CpuHeadShard::ApplyAccumulated(const RowUpdate& update) {
+  if (!gradient_.defined()) return;
+  std::vector<std::int64_t> identities;
+  for (std::int64_t i = 0; i < range_.size(); ++i) {
+    if (accumulated_[i] != 0) identities.push_back(i);
+  }
+  std::fill(accumulated_.begin(), accumulated_.end(), 0);
+  std::vector<Workspace> spaces(at::get_num_threads(), Workspace(*this));
+  ForEachTile(&identities, spaces, [&](Workspace& space) {
+    for (std::int64_t i = 0; i < space.size; ++i) {
+      space.gradient[i] = Row(gradient_, space.rows[i]);
+      if (options_.bias) {
+        float& gradient = bias_gradient_.mutable_data_ptr<float>()[space.rows[i]];
+        space.total[i] = gradient;
+        gradient = 0;
+      }
+    }
+    std::fill(space.radial.begin(), space.radial.end(), 0.0F);
+    const TileRows rows{space.w.data(),
+                        space.first.data(),
+                        has_second() ? space.second.data() : nullptr,
+                        space.radial.data(),
+                        space.squared_norm.data(),
+                        space.gradient.data()};
+    kernels_.update_rows(false, nullptr, space.size, nullptr, 0, columns_, rows, update);
+    for (std::int64_t i = 0; i < space.size && options_.normalizes_weights; ++i) {
+      inverse_norm_[space.rows[i]] = 1 / std::max(std::sqrt(space.squared_norm[i]), kMinNorm);
+    }
+    UpdateBias(space, update);
+  });
+}
+
+}  // namespace
+
+std::unique_ptr<HeadShard> MakeCpuHeadShard(const HeadShardOptions& options, IdentityRange range) {
+  return std::make_unique<CpuHeadShard>(options, range);
+}
+
+}  // namespace fr

@@ -1,0 +1,98 @@
+#pragma once
+// One rank's rows of the head and the arithmetic on them, without communication: what a device
+// implements. MarginHead (margin_head.h) puts the ranks together.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "common/sharding/shard_plan.h"
+#include "worker/heads/kernels/head_kernels.h"
+
+namespace fr {
+
+enum class HeadOptimizer : std::uint8_t { kSgd, kAdamW };
+
+struct HeadShardOptions {
+  std::int64_t embedding_size = 512;
+  std::int64_t sub_centers = 1;   // rows an identity has; the nearest counts (ECCV 2020, p. 741)
+  bool bf16_products = false;     // operands rounded to bfloat16; sums, rows and state float32
+  bool normalizes_weights = true;
+  bool bias = false;
+  HeadOptimizer optimizer = HeadOptimizer::kSgd;
+  double momentum = 0.9;          // kSgd
+  double weight_decay = 5e-4;     // kSgd: added to the gradient; kAdamW: decoupled. Not on biases.
+  double beta1 = 0.9;             // kAdamW
+  double beta2 = 0.999;           // kAdamW
+  double epsilon = 1e-8;          // kAdamW
+  std::uint64_t seed = 1;
+  const HeadKernels* kernels = nullptr;   // nullptr: SelectHeadKernels()
+  // Of a tile's float32 rows: with what else a thread works on they stay in its second-level cache.
+  std::int64_t tile_bytes = 192 << 10;
+};
+
+// A sample of the global batch whose identity is of this shard.
+struct OwnTarget {
+  std::int64_t sample = 0;
+  std::int64_t identity = 0;  // from the shard's first
+  std::int64_t row = 0;       // its row, or the nearest of its sub-centers: set by TargetLogits
+  float z = 0;                // logit without margin: set by TargetLogits
+};
+
+struct SoftmaxPass {
+  at::Tensor largest;  // [B] float64: of the shard's negatives; kNoLogit if there are none
+  at::Tensor sum;      // [B] float64: of exp(logit - largest)
+  // Where bounds were asked for, of each identity without a target: its probability for any sample
+  // is surely at most exp(bound). mass_by_bound[i] sums exp(bound) over those with -4 bound in
+  // [i, i + 1).
+  std::vector<double> mass_by_bound;
+};
+
+struct GradientPass {
+  at::Tensor dx;             // [B, D] float32
+  at::Tensor mass;           // [B] float64: probability of the negatives that were not skipped
+  std::int64_t skipped = 0;  // identities whose products were left out
+};
+
+class HeadShard {
+ public:
+  virtual ~HeadShard() = default;
+
+  // A step runs through these in this order.
+
+  // The global batch [B, D] float32, contiguous: what is multiplied with the rows. The targets are
+  // ascending by identity. `sampled`: the identities (from the shard's first, ascending) that take
+  // part; empty: all.
+  virtual void SetBatch(const at::Tensor& x, std::vector<OwnTarget> targets,
+                        std::vector<std::int64_t> sampled) = 0;
+  // z of this shard's targets, summed in float64. [B] float64, 0 where another shard has it.
+  virtual at::Tensor TargetLogits(double scale) = 0;
+  // `references` [B] float64, surely at most the final log-sum-exps (the targets' logits), asks for
+  // mass_by_bound; undefined: no bounds.
+  virtual SoftmaxPass Softmax(double scale, const NegativeRule& rule,
+                              const at::Tensor& references) = 0;
+  // target_gradients [B] float64: d loss / d z of each sample's target. share: d loss / d a
+  // sample's cross-entropy. Identities with -4 bound >= skip_from are skipped (skip_from < 0: none);
+  // the rows in the batch move by `update`, the skipped ones without a
+  // gradient.
+  virtual GradientPass Gradients(double scale, const NegativeRule& rule,
+                                 const at::Tensor& log_sum_exp, double share,
+                                 const at::Tensor& target_gradients, int skip_from,
+                                 const RowUpdate& update) = 0;
+  // After passes with kAccumulate: moves the rows that took part by what they accumulated.
+  virtual void ApplyAccumulated(const RowUpdate& update) = 0;
+
+  // First dimension: the shard's identities. "weight" [n, D] ([n, K, D] with sub-centers) first,
+  // then the optimizer's state, each float32. After writing into them, RowsWritten().
+  virtual std::vector<std::pair<std::string, at::Tensor>> RowTensors() = 0;
+  virtual void RowsWritten() = 0;
+};
+
+// Rows begin as normal(0, 0.01) numbers by (seed, identity, column).
+std::unique_ptr<HeadShard> MakeCpuHeadShard(const HeadShardOptions& options, IdentityRange range);
+
+}  // namespace fr

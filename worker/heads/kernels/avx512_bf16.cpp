@@ -1,0 +1,9 @@
+// 32 registers of 16 values; products of bfloat16 pairs in one instruction.
+#define FR_KERNELS kAvx512BF16HeadKernels
+#define FR_KERNELS_NAME "avx512_bf16"
+#define FR_VECTOR_BYTES 64
+#define FR_ROWS 6
+#define FR_VECTORS 4
+#define FR_SAMPLES 8
+#define FR_WIDE_VECTORS 3
+#include "worker/heads/kernels/head_kernels.inc"
