@@ -97,6 +97,40 @@ TEST_F(JobConfigTest, WhatDoesNotGoTogetherIsAMistake) {
   EXPECT_THAT(Mistakes("name: x\nname: y\ndata: {train: /f}\n"), HasSubstr("job.yaml:2"));
 }
 
+// The numbers of InsightFace's first train_softmax.py, and AM-Softmax as CosFace's other name.
+TEST_F(JobConfigTest, LossTypesHaveTheirOldNumbers) {
+  const auto type = [&](const std::string& text) {
+    const JobConfig config = Load("name: x\ndata: {train: /f}\nloss: {type: " + text + "}\n");
+    EXPECT_EQ(FormatDiagnostics(config.diagnostics), "") << text;
+    return config.spec.loss().type();
+  };
+  EXPECT_EQ(type("0"), LossType::softmax);
+  EXPECT_EQ(type("1"), LossType::sphereface);
+  EXPECT_EQ(type("2"), LossType::cosface);
+  EXPECT_EQ(type("4"), LossType::arcface);
+  EXPECT_EQ(type("5"), LossType::combined);
+  EXPECT_EQ(type("am_softmax"), LossType::cosface);
+  EXPECT_EQ(type("adaface"), LossType::adaface);
+  EXPECT_THAT(Mistakes("name: x\ndata: {train: /f}\nloss: {type: 12}\n"), HasSubstr("loss.type"));
+}
+
+TEST_F(JobConfigTest, WhatALossDoesNotHaveIsAMistake) {
+  const std::string start = "name: x\ndata: {train: /f}\nloss: ";
+  EXPECT_THAT(Mistakes(start + "{type: softmax, margin: 0.5}\n"), HasSubstr("loss.margin"));
+  EXPECT_THAT(Mistakes(start + "{type: combined, margin: 0.5}\n"), HasSubstr("loss.m1"));
+  EXPECT_THAT(Mistakes(start + "{type: cosface, margin: 1.5}\n"), HasSubstr("largest for cosface"));
+  EXPECT_THAT(Mistakes(start + "{margin: 4}\n"), HasSubstr("largest for arcface"));
+  EXPECT_EQ(Mistakes(start + "{type: sphereface, margin: 4}\n"), "");
+  EXPECT_THAT(Mistakes(start + "{type: sphereface, scale: 64}\n"), HasSubstr("loss.scale"));
+  EXPECT_THAT(Mistakes(start + "{bias: true}\n"), HasSubstr("loss.bias"));
+  EXPECT_THAT(Mistakes(start + "{type: adaface, easy_margin: true}\n"), HasSubstr("easy_margin"));
+  EXPECT_THAT(Mistakes(start + "{type: curricularface, filter_threshold: 0.4}\n"),
+              HasSubstr("filter_threshold"));
+  EXPECT_THAT(Mistakes(start + "{type: magface, magface: {norm_low: 120}}\n"),
+              HasSubstr("norm_high"));
+  EXPECT_THAT(Mistakes(start + "{sample_rate: 0}\n"), HasSubstr("sample_rate"));
+}
+
 TEST_F(JobConfigTest, OverridesAreCheckedLikeTheFile) {
   EXPECT_THAT(Mistakes("name: x\ndata: {train: /f}\n", {"optimizer.lr=fast"}),
               HasSubstr("--set optimizer.lr=fast: optimizer.lr"));

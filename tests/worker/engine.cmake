@@ -24,3 +24,11 @@ foreach(ranks 1 2 3 4)
     PROPERTIES TIMEOUT 900 ENVIRONMENT
                "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1")
 endforeach()
+
+# A benchmark that nobody starts stops working unseen.
+if(NOT FR_SANITIZE)
+  add_test(NAME bench.head_runs COMMAND bench_head --identities 3000 --batch 16 --dim 64 --steps 1)
+  set_tests_properties(
+    bench.head_runs PROPERTIES TIMEOUT 300 PASS_REGULAR_EXPRESSION "sampled +[0-9.]+ s"
+                               FAIL_REGULAR_EXPRESSION "did not end")
+endif()

@@ -93,6 +93,8 @@ class TrainerTest : public testing::Test {
     trainer.Run();
   }
 
+  void ExpectContinuation(JobSpec spec, int middle);
+
   TemporaryDirectory directory_;
   Communicator comm_;
   std::filesystem::path path_;
@@ -119,10 +121,10 @@ TEST_F(TrainerTest, AnyNumberOfRanksGivesTheSameLossCurve) {
   }
 }
 
-// Stopped and continued, also at another number of ranks, it is the run that was never stopped.
-TEST_F(TrainerTest, ARunContinuesFromItsCheckpoint) {
-  JobSpec spec = SmallJob(8);
-  spec.mutable_checkpoint()->set_every(4);
+// Stopped after `middle` steps and continued, also at another number of ranks, it is the run that
+// was never stopped.
+void TrainerTest::ExpectContinuation(JobSpec spec, int middle) {
+  spec.mutable_checkpoint()->set_every(middle);
   RecordingLink whole;
   Train(spec, comm_, path_ / "whole", &whole);
 
@@ -130,14 +132,14 @@ TEST_F(TrainerTest, ARunContinuesFromItsCheckpoint) {
   std::string bytes;
   if (comm_.rank() == 0) {
     ASSERT_EQ(whole.checkpoints.size(), 2U);
-    bytes = whole.checkpoints[4].SerializeAsString();
+    bytes = whole.checkpoints[middle].SerializeAsString();
   }
   CheckpointManifest manifest;
   ASSERT_TRUE(manifest.ParseFromString(comm_.BroadcastBytes(bytes, 0)));
   RecordingLink continued;
   Train(spec, comm_, path_ / "continued", &continued, &manifest);
   if (comm_.rank() != 0) return;
-  EXPECT_EQ(continued.values["train/loss"].begin()->first, 5);
+  EXPECT_EQ(continued.values["train/loss"].begin()->first, middle + 1);
   for (const auto& [step, loss] : continued.values["train/loss"]) {
     // The same world: bit by bit, but for the order in which MPI adds.
     EXPECT_NEAR(loss, whole.values["train/loss"][step], 1e-5 * std::abs(loss)) << step;
@@ -148,6 +150,18 @@ TEST_F(TrainerTest, ARunContinuesFromItsCheckpoint) {
   for (const auto& [step, loss] : alone.values["train/loss"]) {
     EXPECT_NEAR(loss, whole.values["train/loss"][step], 1e-4 * std::abs(loss)) << step;
   }
+}
+
+TEST_F(TrainerTest, ARunContinuesFromItsCheckpoint) { ExpectContinuation(SmallJob(8), 4); }
+
+// With a margin that has a memory, several rows an identity, and samples drawn by step.
+TEST_F(TrainerTest, ARunOfAnotherMarginContinuesFromItsCheckpoint) {
+  JobSpec spec = SmallJob(4);
+  spec.mutable_loss()->set_type(LossType::adaface);
+  spec.mutable_loss()->set_sub_centers(2);
+  spec.mutable_loss()->set_sample_rate(0.6);
+  spec.mutable_loss()->set_mass_tolerance(1e-3);
+  ExpectContinuation(spec, 2);
 }
 
 // A checkpoint whose bytes changed is refused on every rank, by name, before anything is trained.
