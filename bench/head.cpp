@@ -8,9 +8,6 @@
 // memory. Modes: reference; exact; bf16; tolerance (mass_tolerance 1e-3, at the start of training
 // and with trained embeddings); sampled (sample_rate 0.1).
 
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -21,8 +18,11 @@
 #include <string>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
 #include <torch/torch.h>
 
 #include "worker/comm/communicator.h"
@@ -93,7 +93,8 @@ Measured MeasureReference(const Setting& setting) {
   const at::Tensor labels = torch::randint(setting.identities, {setting.batch}, torch::kInt64);
   at::Tensor weight = torch::randn({setting.identities, setting.dim}).mul_(0.01);
   weight.requires_grad_();
-  torch::optim::SGD optimizer({weight}, torch::optim::SGDOptions(kLr).momentum(0.9).weight_decay(5e-4));
+  torch::optim::SGD optimizer({weight},
+                              torch::optim::SGDOptions(kLr).momentum(0.9).weight_decay(5e-4));
   at::Tensor x = Embeddings(setting, weight.detach(), labels, false).requires_grad_();
   measured.seconds = MedianStep(setting.steps, [&] {
     namespace F = torch::nn::functional;
@@ -102,9 +103,9 @@ Measured MeasureReference(const Setting& setting) {
     const at::Tensor rows = torch::arange(setting.batch);
     const at::Tensor target = cosine.index({rows, labels});
     const at::Tensor sine = (1 - target.square()).clamp_min(1e-12).sqrt();
-    const at::Tensor psi = torch::where(target > std::cos(M_PI - 0.5),
-                                        target * std::cos(0.5) - sine * std::sin(0.5),
-                                        target - 0.5 * std::sin(0.5));
+    const at::Tensor psi =
+        torch::where(target > std::cos(M_PI - 0.5), target * std::cos(0.5) - sine * std::sin(0.5),
+                     target - 0.5 * std::sin(0.5));
     const at::Tensor logits = cosine.index_put({rows, labels}, psi) * 64;
     const at::Tensor loss = F::cross_entropy(logits, labels);
     loss.backward();
@@ -179,7 +180,8 @@ std::vector<double> InChild(const std::function<std::vector<double>()>& work) {
 Measured Measure(const Setting& setting) {
   const std::vector<double> values = InChild([&] {
     at::set_num_threads(setting.threads);
-    const Measured m = setting.mode == "reference" ? MeasureReference(setting) : MeasureHead(setting);
+    const Measured m =
+        setting.mode == "reference" ? MeasureReference(setting) : MeasureHead(setting);
     return std::vector<double>{m.seconds, m.gigabytes, m.base, m.skipped, m.loss};
   });
   if (values.size() != 5) return {};
@@ -212,16 +214,18 @@ void PrintRow(const Setting& setting, const Measured& m, const Measured& referen
     share = fmt::format("{:.0f} %", 100 * flops / m.seconds / 1e9 /
                                         (setting.mode == "bf16" ? peaks.bfloat16 : peaks.float32));
   }
-  std::cout << fmt::format("{:>10} {:>5}  {:<18} {:>9.4f} s {:>8} {:>8.2f} GB {:>7} {:>8} {:>8.1f} %  {:.3f}\n",
-                           setting.identities, setting.batch, setting.mode, m.seconds, ratio,
-                           m.gigabytes, memory, share, 100 * m.skipped, m.loss)
-            << std::flush;
+  std::cout
+      << fmt::format(
+             "{:>10} {:>5}  {:<18} {:>9.4f} s {:>8} {:>8.2f} GB {:>7} {:>8} {:>8.1f} %  {:.3f}\n",
+             setting.identities, setting.batch, setting.mode, m.seconds, ratio, m.gigabytes, memory,
+             share, 100 * m.skipped, m.loss)
+      << std::flush;
 }
 
 int Run(int argc, char** argv) {
   std::vector<std::int64_t> identities{100000, 500000, 1000000, 1000000};
   std::vector<std::int64_t> batches{64, 64, 64, 256};
-  std::vector<std::string> modes{"reference", "exact",   "bf16", "tolerance",
+  std::vector<std::string> modes{"reference",         "exact",  "bf16", "tolerance",
                                  "tolerance-trained", "sampled"};
   Setting setting;
   CLI::App app("Measures the margin head next to LibTorch autograd.");
@@ -243,10 +247,10 @@ int Run(int argc, char** argv) {
   });
   if (peak.size() != 2) return 1;
   const Peaks peaks{peak[0], peak[1]};
-  std::cout << fmt::format("{} threads, kernels {}, matrix products at most {:.0f} GFLOP/s in float32, "
-                           "{:.0f} in bfloat16; D = {}\n",
-                           setting.threads, SelectHeadKernels().name, peaks.float32, peaks.bfloat16,
-                           setting.dim);
+  std::cout << fmt::format(
+      "{} threads, kernels {}, matrix products at most {:.0f} GFLOP/s in float32, "
+      "{:.0f} in bfloat16; D = {}\n",
+      setting.threads, SelectHeadKernels().name, peaks.float32, peaks.bfloat16, setting.dim);
   std::cout << fmt::format("{:>10} {:>5}  {:<18} {:>11} {:>8} {:>11} {:>7} {:>8} {:>10}  {}\n",
                            "identities", "batch", "mode", "step", "faster", "peak", "memory",
                            "of peak", "skipped", "loss");

@@ -89,14 +89,16 @@ void CheckLoss(const JobSpec& spec, YamlMessage* yaml) {
                           type != LossType::combined && type != LossType::magface;
   if (loss.has_margin() && !has_margin) {
     yaml->AddError("loss.margin", name + " has none" +
-                                        (type == LossType::combined  ? ": give loss.m1, m2 and m3"
-                                         : type == LossType::magface ? ": give loss.magface"
-                                                                     : ""));
+                                      (type == LossType::combined  ? ": give loss.m1, m2 and m3"
+                                       : type == LossType::magface ? ": give loss.magface"
+                                                                   : ""));
   }
-  const double largest = type == LossType::sphereface ? 16 : type == LossType::cosface ? 1 : std::numbers::pi;
+  const double largest = type == LossType::sphereface ? 16
+                         : type == LossType::cosface  ? 1
+                                                      : std::numbers::pi;
   if (loss.has_margin() && has_margin && loss.margin() > largest) {
     yaml->AddError("loss.margin", fmt::format("{} is more than {}, the largest for {}",
-                                                loss.margin(), largest, name));
+                                              loss.margin(), largest, name));
   }
   if (type == LossType::sphereface && loss.has_margin() && loss.margin() == 0) {
     yaml->AddError("loss.margin", "is the factor of the angle: it must be above 0");

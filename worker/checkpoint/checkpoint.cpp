@@ -66,8 +66,8 @@ CheckpointManifest WriteOwnFiles(const std::filesystem::path& directory, std::in
   CheckpointManifest part;
   if (rank == 0) {
     *part.add_files() = WriteFile(directory, kBackboneFile, BackboneTensors(*state.backbone), step);
-    *part.add_files() = WriteFile(
-        directory, kOptimizerFile, OptimizerTensors(state, state.head->StateTensor()), step);
+    *part.add_files() = WriteFile(directory, kOptimizerFile,
+                                  OptimizerTensors(state, state.head->StateTensor()), step);
   }
   const IdentityRange range = state.head->range();
   if (range.size() > 0) {

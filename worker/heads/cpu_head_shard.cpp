@@ -102,15 +102,15 @@ class CpuHeadShard final : public HeadShard {
   struct Workspace {
     explicit Workspace(const CpuHeadShard& shard);
 
-    std::int64_t size = 0;            // rows of the present tile
-    std::vector<std::int64_t> rows;   // of the shard
+    std::int64_t size = 0;           // rows of the present tile
+    std::vector<std::int64_t> rows;  // of the shard
     std::vector<float*> w, first, second, gradient;
     std::vector<float> factor, radial, squared_norm, along, total, bound;
     std::vector<const float*> left;   // logits' left-hand rows: the weights, or narrowed
     std::vector<const float*> right;  // embedding gradients' right-hand rows
     std::vector<float> z;             // [tile][samples] logits, then coefficients
     std::vector<float> narrow_w, paired_w, narrow_g, paired_g;  // bf16
-    const OwnTarget* target = nullptr;       // those of the present tile
+    const OwnTarget* target = nullptr;                          // those of the present tile
     const OwnTarget* target_end = nullptr;
 
     std::vector<float> tile_largest, tile_sum, reference, mass;
@@ -134,9 +134,7 @@ class CpuHeadShard final : public HeadShard {
                    const Call& call);
   void LoadTile(const std::vector<std::int64_t>* identities, std::int64_t begin, std::int64_t end,
                 Workspace& space);
-  const std::vector<std::int64_t>* Sampled() const {
-    return all_sampled_ ? nullptr : &sampled_;
-  }
+  const std::vector<std::int64_t>* Sampled() const { return all_sampled_ ? nullptr : &sampled_; }
 
   void TileLogits(double scale, Workspace& space);
   void HideTargets(Workspace& space) const;
@@ -169,8 +167,8 @@ class CpuHeadShard final : public HeadShard {
   std::vector<OwnTarget> targets_;
   std::vector<std::int64_t> sampled_;
   bool all_sampled_ = true;
-  Panels by_sample_;  // [D][samples]
-  Panels by_column_;  // [samples][D]
+  Panels by_sample_;           // [D][samples]
+  Panels by_column_;           // [samples][D]
   std::vector<float> bounds_;  // [identities]
 };
 
@@ -416,7 +414,8 @@ void CpuHeadShard::BoundTile(const NegativeRule& rule, Workspace& space) {
     space.bound[row - space.rows.begin()] = 0;  // never skipped
   }
   for (std::int64_t i = 0; i < space.size; i += centers) {
-    const float bound = *std::max_element(space.bound.begin() + i, space.bound.begin() + i + centers);
+    const float bound =
+        *std::max_element(space.bound.begin() + i, space.bound.begin() + i + centers);
     bounds_[space.rows[i] / centers] = bound;
     const int bin = std::clamp(static_cast<int>(std::floor(-4 * bound)), 0, kBoundBins - 1);
     if (bound < 0) space.mass_by_bound[bin] += std::exp(static_cast<double>(bound));
@@ -438,8 +437,7 @@ SoftmaxPass CpuHeadShard::Softmax(double scale, const NegativeRule& rule,
     AddTileSoftmax(rule, space);
     if (!bounds) return;
     for (std::int64_t b = 0; b < batch_; ++b) {
-      const double seen =
-          space.sum[b] > 0 ? space.largest[b] + std::log(space.sum[b]) : kNoLogit;
+      const double seen = space.sum[b] > 0 ? space.largest[b] + std::log(space.sum[b]) : kNoLogit;
       // log(exp(a) + exp(b)), rounded down
       const double high = std::max(seen, reference[b]);
       const double both = high + std::log1p(std::exp(std::min(seen, reference[b]) - high));
@@ -453,7 +451,8 @@ SoftmaxPass CpuHeadShard::Softmax(double scale, const NegativeRule& rule,
   for (const Workspace& space : spaces) {
     for (std::int64_t b = 0; b < batch_; ++b) {
       const double now = std::max(largest[b], space.largest[b]);
-      sum[b] = sum[b] * std::exp(largest[b] - now) + space.sum[b] * std::exp(space.largest[b] - now);
+      sum[b] =
+          sum[b] * std::exp(largest[b] - now) + space.sum[b] * std::exp(space.largest[b] - now);
       largest[b] = now;
     }
   }

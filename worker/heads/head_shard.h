@@ -19,18 +19,18 @@ enum class HeadOptimizer : std::uint8_t { kSgd, kAdamW };
 
 struct HeadShardOptions {
   std::int64_t embedding_size = 512;
-  std::int64_t sub_centers = 1;   // rows an identity has; the nearest counts (ECCV 2020, p. 741)
-  bool bf16_products = false;     // operands rounded to bfloat16; sums, rows and state float32
+  std::int64_t sub_centers = 1;  // rows an identity has; the nearest counts (ECCV 2020, p. 741)
+  bool bf16_products = false;    // operands rounded to bfloat16; sums, rows and state float32
   bool normalizes_weights = true;
   bool bias = false;
   HeadOptimizer optimizer = HeadOptimizer::kSgd;
-  double momentum = 0.9;          // kSgd
-  double weight_decay = 5e-4;     // kSgd: added to the gradient; kAdamW: decoupled. Not on biases.
-  double beta1 = 0.9;             // kAdamW
-  double beta2 = 0.999;           // kAdamW
-  double epsilon = 1e-8;          // kAdamW
+  double momentum = 0.9;       // kSgd
+  double weight_decay = 5e-4;  // kSgd: added to the gradient; kAdamW: decoupled. Not on biases.
+  double beta1 = 0.9;          // kAdamW
+  double beta2 = 0.999;        // kAdamW
+  double epsilon = 1e-8;       // kAdamW
   std::uint64_t seed = 1;
-  const HeadKernels* kernels = nullptr;   // nullptr: SelectHeadKernels()
+  const HeadKernels* kernels = nullptr;  // nullptr: SelectHeadKernels()
   // Of a tile's float32 rows: with what else a thread works on they stay in its second-level cache.
   std::int64_t tile_bytes = 192 << 10;
 };
@@ -76,9 +76,8 @@ class HeadShard {
   virtual SoftmaxPass Softmax(double scale, const NegativeRule& rule,
                               const at::Tensor& references) = 0;
   // target_gradients [B] float64: d loss / d z of each sample's target. share: d loss / d a
-  // sample's cross-entropy. Identities with -4 bound >= skip_from are skipped (skip_from < 0: none);
-  // the rows in the batch move by `update`, the skipped ones without a
-  // gradient.
+  // sample's cross-entropy. Identities with -4 bound >= skip_from are skipped (skip_from < 0:
+  // none); the rows in the batch move by `update`, the skipped ones without a gradient.
   virtual GradientPass Gradients(double scale, const NegativeRule& rule,
                                  const at::Tensor& log_sum_exp, double share,
                                  const at::Tensor& target_gradients, int skip_from,

@@ -24,9 +24,9 @@ double Deviation(const std::vector<double>& values, double mean) {
 }
 
 double AnnealingLambda(const MarginOptions& options, double step) {
-  return std::max(options.lambda_min,
-                  options.lambda_base *
-                      std::pow(1 + options.lambda_gamma * step, -options.lambda_power));
+  return std::max(
+      options.lambda_min,
+      options.lambda_base * std::pow(1 + options.lambda_gamma * step, -options.lambda_power));
 }
 
 TargetLogit SphereFaceTarget(const MarginOptions& options, double z, double norm, double step) {
@@ -181,8 +181,7 @@ std::vector<TargetLogit> TargetLogits(const MarginOptions& options, const std::v
                                       const std::vector<double>& norms, MarginState* state) {
   if (options.type == MarginType::kAdaFace) UpdateNormStatistics(options, norms, state);
   if (options.type == MarginType::kCurricularFace) {
-    state->curricular_t +=
-        options.curricular_ema * (Mean(z) / options.scale - state->curricular_t);
+    state->curricular_t += options.curricular_ema * (Mean(z) / options.scale - state->curricular_t);
   }
   std::vector<TargetLogit> targets;
   targets.reserve(z.size());

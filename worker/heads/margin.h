@@ -70,9 +70,9 @@ struct MarginState {
 
 // psi and its derivatives at one cosine.
 struct MarginValue {
-  double psi = 0;            // replaces cos(theta) of the target
-  double derivative = 0;     // d psi / d cos(theta)
-  double by_margin = 0;      // d psi / d m2
+  double psi = 0;         // replaces cos(theta) of the target
+  double derivative = 0;  // d psi / d cos(theta)
+  double by_margin = 0;   // d psi / d m2
 };
 
 // psi = cos(m1 theta + m2) - m3, continued where the angle passes pi and the cosine would rise
@@ -86,11 +86,11 @@ MarginValue AngularMargin(double cosine, double m1, double m2, double m3);
 // kSphereFace |x| cos(theta), for kSoftmax w.x + bias.
 struct TargetLogit {
   double logit = 0;
-  double by_z = 1;      // d logit / d z
-  double by_norm = 0;   // d logit / d |x|, beyond what z carries
-  double cost = 0;      // added to the sample's loss (kMagFace)
+  double by_z = 1;     // d logit / d z
+  double by_norm = 0;  // d logit / d |x|, beyond what z carries
+  double cost = 0;     // added to the sample's loss (kMagFace)
   double cost_by_norm = 0;
-  double hard = 0;      // kCurricularFace: negatives with a logit above this are hard
+  double hard = 0;  // kCurricularFace: negatives with a logit above this are hard
 };
 
 // All targets of the global batch: `z` [B] and the embeddings' norms [B]. Moves `state` one step

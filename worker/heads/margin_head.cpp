@@ -36,10 +36,10 @@ HeadShardOptions ShardOptions(const MarginHeadOptions& options) {
           "softmax and SphereFace have no scale: it must be 1");
   Require(!options.margin.bias || options.margin.type == MarginType::kSoftmax,
           "only softmax has a bias");
-  Require(options.margin.filter_threshold == 0 ||
-              (options.margin.type != MarginType::kCurricularFace &&
-               options.margin.normalizes_embeddings()),
-          "filtering is of cosines, and not with CurricularFace");
+  Require(
+      options.margin.filter_threshold == 0 || (options.margin.type != MarginType::kCurricularFace &&
+                                               options.margin.normalizes_embeddings()),
+      "filtering is of cosines, and not with CurricularFace");
   Require(options.sample_rate > 0 && options.sample_rate <= 1, "sample_rate must be in (0, 1]");
   Require(options.mass_tolerance >= 0 && options.mass_tolerance < 1,
           "mass_tolerance must be in [0, 1)");
@@ -58,17 +58,16 @@ std::vector<OwnTarget> OwnTargets(const at::Tensor& labels, IdentityRange range)
       targets.push_back({sample, label[sample] - range.begin});
     }
   }
-  std::stable_sort(targets.begin(), targets.end(), [](const OwnTarget& a, const OwnTarget& b) {
-    return a.identity < b.identity;
-  });
+  std::stable_sort(targets.begin(), targets.end(),
+                   [](const OwnTarget& a, const OwnTarget& b) { return a.identity < b.identity; });
   return targets;
 }
 
 }  // namespace
 
 struct MarginHead::Batch {
-  at::Tensor own_direction;  // [local batch, D] x / |x|
-  at::Tensor own_norms;      // [local batch, 1]
+  at::Tensor own_direction;   // [local batch, D] x / |x|
+  at::Tensor own_norms;       // [local batch, 1]
   std::vector<double> norms;  // [B]
 };
 
@@ -86,8 +85,8 @@ MarginHead::MarginHead(const MarginHeadOptions& options, IdentityRange range, Co
       shard_(MakeCpuHeadShard(ShardOptions(options), range)) {}
 
 at::Tensor MarginHead::StateTensor() const {
-  return torch::tensor(
-      {state_.step, state_.norm_mean, state_.norm_deviation, state_.curricular_t}, at::kDouble);
+  return torch::tensor({state_.step, state_.norm_mean, state_.norm_deviation, state_.curricular_t},
+                       at::kDouble);
 }
 
 void MarginHead::SetState(const at::Tensor& state) {
@@ -106,7 +105,8 @@ MarginHead::Batch MarginHead::Gather(const at::Tensor& embeddings, const at::Ten
   const at::Tensor x = comm_.AllGatherRows(own_x, rows_per_rank);
   const at::Tensor norms =
       comm_.AllGatherRows(batch.own_norms.to(at::kDouble).contiguous(), rows_per_rank);
-  batch.norms.assign(norms.const_data_ptr<double>(), norms.const_data_ptr<double>() + norms.numel());
+  batch.norms.assign(norms.const_data_ptr<double>(),
+                     norms.const_data_ptr<double>() + norms.numel());
   std::vector<OwnTarget> targets =
       OwnTargets(comm_.AllGatherRows(labels.contiguous(), rows_per_rank), range_);
   std::vector<std::int64_t> sampled = SampledIdentities(targets);
@@ -142,12 +142,12 @@ NegativeRule MarginHead::Negatives(const std::vector<TargetLogit>& targets,
     rule.t = static_cast<float>(state_.curricular_t);
     rule.inverse_scale = static_cast<float>(1 / options_.margin.scale);
     hard->assign((targets.size() + kSampleStep - 1) / kSampleStep * kSampleStep, 0.0F);
-    for (std::size_t b = 0; b < targets.size(); ++b) (*hard)[b] = static_cast<float>(targets[b].hard);
+    for (std::size_t b = 0; b < targets.size(); ++b)
+      (*hard)[b] = static_cast<float>(targets[b].hard);
     rule.hard = hard->data();
   } else if (options_.margin.filter_threshold > 0) {
     rule.kind = NegativeRule::Kind::kFilter;
-    rule.threshold =
-        static_cast<float>(options_.margin.filter_threshold * options_.margin.scale);
+    rule.threshold = static_cast<float>(options_.margin.filter_threshold * options_.margin.scale);
   }
   return rule;
 }
@@ -192,18 +192,16 @@ int MarginHead::SkipFrom(const std::vector<double>& mass_by_bound) {
 RowUpdate MarginHead::NextUpdate(double lr) const {
   const HeadShardOptions& shard = options_.shard;
   RowUpdate update;
-  update.kind = shard.optimizer == HeadOptimizer::kSgd ? RowUpdate::Kind::kSgd
-                                                       : RowUpdate::Kind::kAdamW;
+  update.kind =
+      shard.optimizer == HeadOptimizer::kSgd ? RowUpdate::Kind::kSgd : RowUpdate::Kind::kAdamW;
   update.lr = static_cast<float>(lr);
   update.decay = static_cast<float>(shard.weight_decay);
   update.momentum = static_cast<float>(shard.momentum);
   update.beta1 = static_cast<float>(shard.beta1);
   update.beta2 = static_cast<float>(shard.beta2);
   update.epsilon = static_cast<float>(shard.epsilon);
-  update.inverse_correction1 =
-      static_cast<float>(1 / (1 - std::pow(shard.beta1, state_.step + 1)));
-  update.inverse_correction2 =
-      static_cast<float>(1 / (1 - std::pow(shard.beta2, state_.step + 1)));
+  update.inverse_correction1 = static_cast<float>(1 / (1 - std::pow(shard.beta1, state_.step + 1)));
+  update.inverse_correction2 = static_cast<float>(1 / (1 - std::pow(shard.beta2, state_.step + 1)));
   return update;
 }
 

@@ -21,8 +21,8 @@ double Uniform(std::uint64_t bits) { return static_cast<double>((bits >> 11U) + 
 
 void InitialRow(std::uint64_t seed, std::int64_t identity, double sigma, std::int64_t first_column,
                 float* row, std::int64_t size) {
-  const std::uint64_t key =
-      Mix(Mix(seed) ^ static_cast<std::uint64_t>(identity)) + static_cast<std::uint64_t>(first_column);
+  const std::uint64_t key = Mix(Mix(seed) ^ static_cast<std::uint64_t>(identity)) +
+                            static_cast<std::uint64_t>(first_column);
   for (std::int64_t column = 0; column < size; column += 2) {
     // Box-Muller gives numbers in pairs.
     const double radius =

@@ -96,7 +96,7 @@ struct Trainer::Interval {
   double loss = 0;
   double accuracy = 0;
   double gradient_norm = 0;
-  double dropped_mass = 0;   // the largest
+  double dropped_mass = 0;  // the largest
   double skipped_share = 0;
   double train_ms = 0;  // in steps, without validation and checkpoints
   double wait_ms = 0;   // of that, for the loader

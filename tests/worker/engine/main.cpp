@@ -1,18 +1,47 @@
 // Engine tests run under mpirun at 1 to 4 ranks. A test is collective unless it says otherwise;
 // tests of one rank's work alone run on rank 0.
 
+#include <iostream>
+#include <string>
+
 #include <gtest/gtest.h>
 
 #include "worker/comm/communicator.h"
+
+namespace {
+
+// What rank 0 does not see: failures of the other ranks, with their rank.
+class FailurePrinter : public testing::EmptyTestEventListener {
+ public:
+  explicit FailurePrinter(int rank) : rank_(rank) {}
+
+ private:
+  void OnTestStart(const testing::TestInfo& test) override {
+    name_ = std::string(test.test_suite_name()) + "." + test.name();
+  }
+  // GoogleTest holds its lock here: the present test must not be asked for.
+  void OnTestPartResult(const testing::TestPartResult& result) override {
+    if (!result.failed()) return;
+    const char* file = result.file_name() == nullptr ? "" : result.file_name();
+    // In one piece: other ranks print too.
+    std::cerr << "rank " + std::to_string(rank_) + ": " + name_ + ": " + file + ":" +
+                     std::to_string(result.line_number()) + ": " + result.message() + "\n";
+  }
+
+  int rank_;
+  std::string name_;
+};
+
+}  // namespace
 
 int main(int argc, char** argv) {
   fr::MpiSession mpi(&argc, &argv);
   testing::InitGoogleTest(&argc, argv);
   fr::Communicator comm;
   if (comm.rank() != 0) {
-    // One voice for the result; failures elsewhere are still printed.
-    delete testing::UnitTest::GetInstance()->listeners().Release(
-        testing::UnitTest::GetInstance()->listeners().default_result_printer());
+    testing::TestEventListeners& listeners = testing::UnitTest::GetInstance()->listeners();
+    delete listeners.Release(listeners.default_result_printer());
+    listeners.Append(new FailurePrinter(comm.rank()));
   }
   at::set_num_threads(1);
   at::Tensor failed = torch::tensor({static_cast<double>(RUN_ALL_TESTS())});

@@ -12,8 +12,9 @@ struct Angular {
   double m1, m2, m3;
 };
 
-constexpr Angular kAngular[] = {{1, 0, 0},   {1, 0.3, 0},  {1, 0.5, 0},    {1, 1, 0},  {1, 0, 0.35},
-                                {1, 0.3, 0.2}, {1.35, 0, 0}, {4, 0, 0}, {2, 0.4, 0.1}};
+constexpr Angular kAngular[] = {{1, 0, 0},    {1, 0.3, 0},  {1, 0.5, 0},
+                                {1, 1, 0},    {1, 0, 0.35}, {1, 0.3, 0.2},
+                                {1.35, 0, 0}, {4, 0, 0},    {2, 0.4, 0.1}};
 
 // cos(m1 theta + m2) - m3 while the angle is below pi, and it falls everywhere: further from the
 // centre is never cheaper.
@@ -44,10 +45,12 @@ TEST(AngularMargin, DerivativesAreThoseOfPsi) {
       if (phase < 0.003 || phase > 0.997) continue;  // psi may jump or bend there
       const auto psi = [&](double c, double m2) { return AngularMargin(c, m.m1, m2, m.m3).psi; };
       const MarginValue value = AngularMargin(cosine, m.m1, m.m2, m.m3);
-      const double by_cosine = (psi(cosine + kStep, m.m2) - psi(cosine - kStep, m.m2)) / (2 * kStep);
+      const double by_cosine =
+          (psi(cosine + kStep, m.m2) - psi(cosine - kStep, m.m2)) / (2 * kStep);
       EXPECT_NEAR(value.derivative, by_cosine, 1e-4 * std::max(1.0, by_cosine)) << cosine;
       if (m.m2 == 0) continue;
-      const double by_margin = (psi(cosine, m.m2 + kStep) - psi(cosine, m.m2 - kStep)) / (2 * kStep);
+      const double by_margin =
+          (psi(cosine, m.m2 + kStep) - psi(cosine, m.m2 - kStep)) / (2 * kStep);
       EXPECT_NEAR(value.by_margin, by_margin, 1e-4) << cosine;
     }
     for (const double cosine : {-1.0, 1.0, 1.0000001}) {

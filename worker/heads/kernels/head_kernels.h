@@ -52,10 +52,10 @@ struct RowUpdate {
   Kind kind = Kind::kSgd;
   float lr = 0;
   float decay = 0;
-  float momentum = 0;           // kSgd
-  float beta1 = 0;              // kAdamW
-  float beta2 = 0;              // kAdamW
-  float epsilon = 0;            // kAdamW
+  float momentum = 0;             // kSgd
+  float beta1 = 0;                // kAdamW
+  float beta2 = 0;                // kAdamW
+  float epsilon = 0;              // kAdamW
   float inverse_correction1 = 1;  // kAdamW: 1 / (1 - beta1^t)
   float inverse_correction2 = 1;  // kAdamW: 1 / (1 - beta2^t)
 };
@@ -63,10 +63,10 @@ struct RowUpdate {
 // The rows a tile updates; row i is at w[i], first[i], second[i], [D] each.
 struct TileRows {
   float* const* w = nullptr;
-  float* const* first = nullptr;   // momentum, first moment or gradient sum
-  float* const* second = nullptr;  // second moment; kAdamW alone, else null
-  const float* radial = nullptr;   // [rows] times w is taken from the gradient
-  float* squared_norm = nullptr;   // [rows] out: of the row after the update
+  float* const* first = nullptr;     // momentum, first moment or gradient sum
+  float* const* second = nullptr;    // second moment; kAdamW alone, else null
+  const float* radial = nullptr;     // [rows] times w is taken from the gradient
+  float* squared_norm = nullptr;     // [rows] out: of the row after the update
   float* const* gradient = nullptr;  // added to the row's gradient, and set to zero; may be null
 };
 
@@ -101,10 +101,9 @@ struct HeadKernels {
   // z -> g in place: d = share exp(logit - log_sum_exp[sample]) dlogit/dz; g = factor[i] d;
   // along[i] = sum over samples of d z; total[i] = sum of d; mass[sample] += exp(...).
   // log_sum_exp is +inf for the samples that only fill up.
-  void (*softmax_gradients)(float* z, const float* factor, std::int64_t rows,
-                            std::int64_t samples, const NegativeRule& rule,
-                            const float* log_sum_exp, float share, float* along, float* total,
-                            float* mass);
+  void (*softmax_gradients)(float* z, const float* factor, std::int64_t rows, std::int64_t samples,
+                            const NegativeRule& rule, const float* log_sum_exp, float share,
+                            float* along, float* total, float* mass);
 
   // Rounds to nearest even. pairs[j] = {a[j], b[j]} (b may be null: zeros); n words.
   void (*interleave_bf16)(const float* a, const float* b, std::int64_t n, float* pairs);
@@ -112,8 +111,9 @@ struct HeadKernels {
   void (*narrow_bf16)(const float* a, std::int64_t n, float* pairs);
 };
 
-// The best for this processor. FR_HEAD_KERNELS=avx512_bf16|avx512|avx2|portable asks for another one (for
-// tests and measurements); one that the processor cannot run throws Error(kInvalidArgument).
+// The best for this processor. FR_HEAD_KERNELS=avx512_bf16|avx512|avx2|portable asks for another
+// one (for tests and measurements); one that the processor cannot run throws
+// Error(kInvalidArgument).
 const HeadKernels& SelectHeadKernels();
 
 // nullptr where the processor cannot run them.

@@ -18,12 +18,12 @@ struct Choice {
 const HeadKernels* FindHeadKernels(const char* name) {
   const Choice choices[] = {
 #if defined(__x86_64__)
-      {&kAvx512BF16HeadKernels, __builtin_cpu_supports("x86-64-v4") != 0 &&
-                                    __builtin_cpu_supports("avx512bf16") != 0},
-      {&kAvx512HeadKernels, __builtin_cpu_supports("x86-64-v4") != 0},
-      {&kAvx2HeadKernels, __builtin_cpu_supports("x86-64-v3") != 0},
+    {&kAvx512BF16HeadKernels,
+     __builtin_cpu_supports("x86-64-v4") != 0 && __builtin_cpu_supports("avx512bf16") != 0},
+    {&kAvx512HeadKernels, __builtin_cpu_supports("x86-64-v4") != 0},
+    {&kAvx2HeadKernels, __builtin_cpu_supports("x86-64-v3") != 0},
 #endif
-      {&kPortableHeadKernels, true},
+    {&kPortableHeadKernels, true},
   };
   for (const Choice& choice : choices) {
     if (choice.runs_here && (name == nullptr || std::strcmp(name, choice.kernels->name) == 0)) {
