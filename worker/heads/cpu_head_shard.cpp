@@ -106,6 +106,7 @@ class CpuHeadShard final : public HeadShard {
     std::vector<std::int64_t> rows;  // of the shard
     std::vector<float*> w, first, second, gradient;
     std::vector<float> factor, radial, squared_norm, along, total, bound;
+    std::vector<const float*> next;   // weights of the thread's next tile, to be fetched early
     std::vector<const float*> left;   // logits' left-hand rows: the weights, or narrowed
     std::vector<const float*> right;  // embedding gradients' right-hand rows
     std::vector<float> z;             // [tile][samples] logits, then coefficients
@@ -133,7 +134,7 @@ class CpuHeadShard final : public HeadShard {
   void ForEachTile(const std::vector<std::int64_t>* identities, std::vector<Workspace>& workspaces,
                    const Call& call);
   void LoadTile(const std::vector<std::int64_t>* identities, std::int64_t begin, std::int64_t end,
-                Workspace& space);
+                std::int64_t limit, Workspace& space);
   const std::vector<std::int64_t>* Sampled() const { return all_sampled_ ? nullptr : &sampled_; }
 
   void TileLogits(double scale, Workspace& space);
@@ -246,6 +247,7 @@ CpuHeadShard::Workspace::Workspace(const CpuHeadShard& shard)
       along(shard.tile_rows_),
       total(shard.tile_rows_),
       bound(shard.tile_rows_),
+      next(shard.tile_rows_),
       left(shard.tile_rows_),
       right(shard.tile_rows_),
       z(shard.tile_rows_ * shard.samples_),
@@ -323,7 +325,7 @@ void CpuHeadShard::ForEachTile(const std::vector<std::int64_t>* identities,
       Workspace& space = workspaces[thread];
       for (std::int64_t tile = tiles * thread / threads; tile < tiles * (thread + 1) / threads;
            ++tile) {
-        LoadTile(identities, tile * per_tile, std::min((tile + 1) * per_tile, count), space);
+        LoadTile(identities, tile * per_tile, std::min((tile + 1) * per_tile, count), count, space);
         call(space);
       }
     }
@@ -331,11 +333,17 @@ void CpuHeadShard::ForEachTile(const std::vector<std::int64_t>* identities,
 }
 
 void CpuHeadShard::LoadTile(const std::vector<std::int64_t>* identities, std::int64_t begin,
-                            std::int64_t end, Workspace& space) {
+                            std::int64_t end, std::int64_t limit, Workspace& space) {
+  const auto identity_at = [&](std::int64_t i) {
+    return identities == nullptr ? i : (*identities)[i];
+  };
   space.size = 0;
   for (std::int64_t i = begin; i < end; ++i) {
-    const std::int64_t identity = identities == nullptr ? i : (*identities)[i];
+    const std::int64_t identity = identity_at(i);
+    // In the next tile; at the end any row will do.
+    const std::int64_t later = identity_at(std::min(i + end - begin, limit - 1));
     for (std::int64_t k = 0; k < options_.sub_centers; ++k) {
+      space.next[space.size] = Row(weight_, later * options_.sub_centers + k);
       const std::int64_t row = identity * options_.sub_centers + k;
       space.rows[space.size] = row;
       space.w[space.size] = Row(weight_, row);
@@ -363,7 +371,7 @@ void CpuHeadShard::TileLogits(double scale, Workspace& space) {
     }
   }
   kernels_.logits(options_.bf16_products, space.left.data(), space.factor.data(), space.size,
-                  by_sample_.data(), samples_, words, space.z.data());
+                  space.next.data(), by_sample_.data(), samples_, words, space.z.data());
   if (options_.bias) {
     for (std::int64_t i = 0; i < space.size; ++i) {
       const float bias = bias_.const_data_ptr<float>()[space.rows[i]];

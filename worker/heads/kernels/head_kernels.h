@@ -75,9 +75,11 @@ struct HeadKernels {
   const char* name;
   bool native_bf16;  // products of bfloat16 pairs are one instruction
 
-  // z[i][b] = factor[i] * sum_k a[i][k] panels[k][b]; k words. `a` has one pointer a row.
+  // z[i][b] = factor[i] * sum_k a[i][k] panels[k][b]; k words. `a` has one pointer a row. `next`
+  // [rows] are float32 rows that will be wanted soon: they are fetched on the way.
   void (*logits)(bool bf16, const float* const* a, const float* factor, std::int64_t rows,
-                 const float* panels, std::int64_t samples, std::int64_t k, float* z);
+                 const float* const* next, const float* panels, std::int64_t samples,
+                 std::int64_t k, float* z);
 
   // dx[b][d] += sum_i g[i][b] w[i][d]; `k` words along i; g [k][samples] words, w one pointer a
   // word of k, dx [samples][columns] float32.
