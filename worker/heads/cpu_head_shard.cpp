@@ -18,7 +18,6 @@ namespace {
 constexpr double kInitialSigma = 0.01;
 // A row this short has no direction: its logits are those of a longer one in the same direction.
 constexpr float kMinNorm = 1e-12F;
-constexpr int kBoundBins = 320;  // of a quarter: down to exp(-80), the least that float32 has
 
 std::int64_t RoundUp(std::int64_t value, std::int64_t step) {
   return (value + step - 1) / step * step;
@@ -116,12 +115,13 @@ class CpuHeadShard final : public HeadShard {
 
     std::vector<float> tile_largest, tile_sum, reference, mass;
     std::vector<double> largest, sum, total_mass;
-    std::vector<double> mass_by_bound;
+    std::vector<std::int32_t> bin;    // of each row
+    std::vector<float> tile_mass;     // [kBoundBins + 1][samples]; the last: never skipped
+    std::vector<double> mass_by_bin;  // [kBoundBins][batch]
     std::vector<float> dx;
   };
 
   std::int64_t num_rows() const { return range_.size() * options_.sub_centers; }
-  std::int64_t padded_columns() const { return columns_; }
   bool has_second() const { return options_.optimizer == HeadOptimizer::kAdamW; }
   float* Row(at::Tensor& rows, std::int64_t row) {
     return rows.mutable_data_ptr<float>() + row * columns_;
@@ -168,9 +168,9 @@ class CpuHeadShard final : public HeadShard {
   std::vector<OwnTarget> targets_;
   std::vector<std::int64_t> sampled_;
   bool all_sampled_ = true;
-  Panels by_sample_;           // [D][samples]
-  Panels by_column_;           // [samples][D]
-  std::vector<float> bounds_;  // [identities]
+  Panels by_sample_;                // [D][samples]
+  Panels by_column_;                // [samples][D]
+  std::vector<std::int32_t> bins_;  // [identities]; kBoundBins: never skipped
 };
 
 CpuHeadShard::CpuHeadShard(const HeadShardOptions& options, IdentityRange range)
@@ -421,12 +421,25 @@ void CpuHeadShard::BoundTile(const NegativeRule& rule, Workspace& space) {
                                       target->identity * centers);
     space.bound[row - space.rows.begin()] = 0;  // never skipped
   }
+  int lowest = kBoundBins;
+  int highest = -1;
   for (std::int64_t i = 0; i < space.size; i += centers) {
     const float bound =
         *std::max_element(space.bound.begin() + i, space.bound.begin() + i + centers);
-    bounds_[space.rows[i] / centers] = bound;
-    const int bin = std::clamp(static_cast<int>(std::floor(-4 * bound)), 0, kBoundBins - 1);
-    if (bound < 0) space.mass_by_bound[bin] += std::exp(static_cast<double>(bound));
+    const int bin =
+        bound >= 0 ? kBoundBins : std::min(static_cast<int>(-2 * bound), kBoundBins - 1);
+    bins_[space.rows[i] / centers] = bin;
+    std::fill_n(space.bin.begin() + i, centers, bin);
+    if (bin == kBoundBins) continue;
+    lowest = std::min(lowest, bin);
+    highest = std::max(highest, bin);
+  }
+  kernels_.add_mass(space.z.data(), space.size, samples_, rule, space.reference.data(),
+                    space.bin.data(), space.tile_mass.data());
+  for (int bin = lowest; bin <= highest; ++bin) {
+    float* mass = space.tile_mass.data() + bin * samples_;
+    for (std::int64_t b = 0; b < batch_; ++b) space.mass_by_bin[bin * batch_ + b] += mass[b];
+    std::fill_n(mass, samples_, 0.0F);
   }
 }
 
@@ -435,8 +448,12 @@ SoftmaxPass CpuHeadShard::Softmax(double scale, const NegativeRule& rule,
   const bool bounds = references.defined();
   std::vector<Workspace> spaces(at::get_num_threads(), Workspace(*this));
   if (bounds) {
-    bounds_.assign(range_.size(), 0);
-    for (Workspace& space : spaces) space.mass_by_bound.resize(kBoundBins);
+    bins_.assign(range_.size(), kBoundBins);
+    for (Workspace& space : spaces) {
+      space.bin.resize(tile_rows_);
+      space.tile_mass.resize((kBoundBins + 1) * samples_);
+      space.mass_by_bin.resize(kBoundBins * batch_);
+    }
   }
   const double* reference = bounds ? references.const_data_ptr<double>() : nullptr;
   ForEachTile(Sampled(), spaces, [&](Workspace& space) {
@@ -464,10 +481,11 @@ SoftmaxPass CpuHeadShard::Softmax(double scale, const NegativeRule& rule,
       largest[b] = now;
     }
   }
-  if (bounds) pass.mass_by_bound.resize(kBoundBins);
-  for (const Workspace& space : spaces) {
-    for (std::size_t bin = 0; bin < space.mass_by_bound.size(); ++bin) {
-      pass.mass_by_bound[bin] += space.mass_by_bound[bin];
+  if (bounds) {
+    pass.mass_by_bin = at::zeros({kBoundBins, batch_}, at::kDouble);
+    for (Workspace& space : spaces) {
+      pass.mass_by_bin.add_(
+          at::from_blob(space.mass_by_bin.data(), {kBoundBins, batch_}, at::kDouble));
     }
   }
   return pass;
@@ -578,9 +596,9 @@ GradientPass CpuHeadShard::Gradients(double scale, const NegativeRule& rule,
   std::vector<std::int64_t> kept;
   std::vector<std::int64_t> skipped;
   if (skip_from >= 0) {
-    const float limit = -static_cast<float>(skip_from) / 4;
     const auto sort_out = [&](std::int64_t identity) {
-      (bounds_[identity] <= limit ? skipped : kept).push_back(identity);
+      const std::int32_t bin = bins_[identity];
+      (bin >= skip_from && bin < kBoundBins ? skipped : kept).push_back(identity);
     };
     if (all_sampled_) {
       for (std::int64_t identity = 0; identity < range_.size(); ++identity) sort_out(identity);

@@ -43,13 +43,16 @@ struct OwnTarget {
   float z = 0;                // logit without margin: set by TargetLogits
 };
 
+// Of half an e-fold each: down to exp(-48).
+inline constexpr int kBoundBins = 96;
+
 struct SoftmaxPass {
   at::Tensor largest;  // [B] float64: of the shard's negatives; kNoLogit if there are none
   at::Tensor sum;      // [B] float64: of exp(logit - largest)
-  // Where bounds were asked for, of each identity without a target: its probability for any sample
-  // is surely at most exp(bound). mass_by_bound[i] sums exp(bound) over those with -4 bound in
-  // [i, i + 1).
-  std::vector<double> mass_by_bound;
+  // Where bounds were asked for: each identity without a target has a bound, the most that any
+  // sample's probability of it can be, and belongs to bin min(floor(-2 log bound), kBoundBins - 1).
+  // mass_by_bin [kBoundBins, B] float64: at most so much of a sample's probability is in a bin.
+  at::Tensor mass_by_bin;
 };
 
 struct GradientPass {
@@ -72,7 +75,7 @@ class HeadShard {
   // z of this shard's targets, summed in float64. [B] float64, 0 where another shard has it.
   virtual at::Tensor TargetLogits(double scale) = 0;
   // `references` [B] float64, surely at most the final log-sum-exps (the targets' logits), asks for
-  // mass_by_bound; undefined: no bounds.
+  // mass_by_bin; undefined: no bounds.
   virtual SoftmaxPass Softmax(double scale, const NegativeRule& rule,
                               const at::Tensor& references) = 0;
   // target_gradients [B] float64: d loss / d z of each sample's target. share: d loss / d a

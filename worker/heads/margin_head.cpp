@@ -171,21 +171,17 @@ MarginHead::Loss MarginHead::Softmax(const std::vector<TargetLogit>& targets,
   Loss loss;
   loss.log_sum_exp = largest + sum.log();
   loss.accuracy = (target_logits >= largest_negative).to(at::kDouble).mean().item<double>();
-  if (options_.mass_tolerance > 0) loss.skip_from = SkipFrom(pass.mass_by_bound);
+  if (options_.mass_tolerance > 0) loss.skip_from = SkipFrom(pass.mass_by_bin);
   return loss;
 }
 
-// The lowest bin from which on all identities of all ranks together stay within the tolerance.
-int MarginHead::SkipFrom(const std::vector<double>& mass_by_bound) {
-  at::Tensor mass = torch::tensor(mass_by_bound, at::kDouble);
-  comm_.AllReduceSum(mass);
-  int from = static_cast<int>(mass.numel());
-  double dropped = 0;
-  while (from > 0) {
-    dropped += mass.const_data_ptr<double>()[from - 1];
-    if (dropped > options_.mass_tolerance) break;
-    --from;
-  }
+// The lowest bin from which on every sample stays within the tolerance, over all ranks.
+int MarginHead::SkipFrom(at::Tensor mass_by_bin) {
+  comm_.AllReduceSum(mass_by_bin);
+  // Of this bin and those after it, for the sample that has most there.
+  const at::Tensor dropped = std::get<0>(mass_by_bin.flip(0).cumsum(0).flip(0).max(1)).contiguous();
+  int from = kBoundBins;
+  while (from > 0 && dropped.const_data_ptr<double>()[from - 1] <= options_.mass_tolerance) --from;
   return from;
 }
 

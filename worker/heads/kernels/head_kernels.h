@@ -100,6 +100,11 @@ struct HeadKernels {
   void (*row_bounds)(const float* z, std::int64_t rows, std::int64_t samples,
                      const NegativeRule& rule, const float* reference, float* bound);
 
+  // mass[bin[i]][sample] += exp(logit - reference[sample]); mass [bins][samples].
+  void (*add_mass)(const float* z, std::int64_t rows, std::int64_t samples,
+                   const NegativeRule& rule, const float* reference, const std::int32_t* bin,
+                   float* mass);
+
   // z -> g in place: d = share exp(logit - log_sum_exp[sample]) dlogit/dz; g = factor[i] d;
   // along[i] = sum over samples of d z; total[i] = sum of d; mass[sample] += exp(...).
   // log_sum_exp is +inf for the samples that only fill up.
