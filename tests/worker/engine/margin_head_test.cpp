@@ -567,6 +567,23 @@ TEST(MarginHead, NotANumberIsNamed) {
   }
 }
 
+// A row that is no number makes the softmax none: noticed in the same step, whatever the batch.
+TEST(MarginHead, ARowThatIsNoNumberIsNoticed) {
+  Communicator self(Communicator::Self{});
+  const Case c = Make("", MarginType::kArcFace);
+  for (const char* kernels : {"avx512_bf16", "avx512", "avx2", "portable"}) {
+    if (FindHeadKernels(kernels) == nullptr) continue;
+    MarginHeadOptions options = c.options;
+    options.shard.kernels = FindHeadKernels(kernels);
+    MarginHead head(options, {0, c.identities}, self);
+    Row(head, "weight")[77][3] = std::numeric_limits<float>::quiet_NaN();
+    head.RowsWritten();
+    EXPECT_THROW(head.Step(torch::randn({3, kSize}), torch::zeros({3}, torch::kInt64), {3}, 0.1),
+                 Error)
+        << kernels;
+  }
+}
+
 // Cosines at one and minus one: finite, with every margin.
 TEST(MarginHead, ExtremeCosinesStayFinite) {
   Communicator self(Communicator::Self{});
