@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -62,6 +63,15 @@ class Panels {
   std::int64_t words_ = 0;
   std::vector<float> data_;
 };
+
+double Product(const float* a, const float* b, std::int64_t size) {
+  return std::inner_product(a, a + size, b, 0.0, std::plus<>(),
+                            [](double x, double y) { return x * y; });
+}
+
+double Length(const float* a, std::int64_t size) {
+  return std::max<double>(std::sqrt(Product(a, a, size)), kMinNorm);
+}
 
 // Of each identity's sub-centers only the nearest keeps its logit, for each sample.
 FR_SIMD_CLONES
@@ -291,11 +301,13 @@ at::Tensor CpuHeadShard::TargetLogits(double scale) {
   const std::int64_t size = options_.embedding_size;
   for (OwnTarget& target : targets_) {
     double best = -std::numeric_limits<double>::infinity();
+    const float* sample = x + target.sample * size;
     for (std::int64_t i = 0; i < options_.sub_centers; ++i) {
       const std::int64_t row = target.identity * options_.sub_centers + i;
-      double value = std::inner_product(Row(weight_, row), Row(weight_, row) + size,
-                                        x + target.sample * size, 0.0) *
-                     inverse_norm_[row] * scale;
+      double value = Product(Row(weight_, row), sample, size) * scale;
+      // In float32 the lengths would be off by 1e-7: an angle of 1e-3 by a hundredth of itself.
+      if (options_.normalizes_weights) value /= Length(Row(weight_, row), size);
+      if (options_.unit_embeddings) value /= Length(sample, size);
       if (options_.bias) value += bias_.const_data_ptr<float>()[row];
       if (value > best) {
         best = value;

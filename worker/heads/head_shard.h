@@ -22,6 +22,7 @@ struct HeadShardOptions {
   std::int64_t sub_centers = 1;  // rows an identity has; the nearest counts (ECCV 2020, p. 741)
   bool bf16_products = false;    // operands rounded to bfloat16; sums, rows and state float32
   bool normalizes_weights = true;
+  bool unit_embeddings = true;  // SetBatch gets x / |x|
   bool bias = false;
   HeadOptimizer optimizer = HeadOptimizer::kSgd;
   double momentum = 0.9;       // kSgd

@@ -16,6 +16,7 @@ namespace {
 constexpr double kMinNorm = 1e-12;
 
 void CheckFinite(const at::Tensor& rows, const char* what, double step, int rank) {
+  if (rows.numel() == 0) return;
   const at::Tensor finite = at::isfinite(rows).view({rows.size(0), -1}).all(1);
   if (finite.all().item<bool>()) return;
   const std::int64_t row = at::argmin(finite.to(at::kByte)).item<std::int64_t>();
@@ -46,6 +47,7 @@ HeadShardOptions ShardOptions(const MarginHeadOptions& options) {
   Require(options.shard.sub_centers >= 1, "sub_centers must be at least 1");
   HeadShardOptions shard = options.shard;
   shard.normalizes_weights = options.margin.normalizes_weights();
+  shard.unit_embeddings = options.margin.normalizes_embeddings();
   shard.bias = options.margin.bias;
   return shard;
 }

@@ -20,7 +20,7 @@ class Communicator;
 
 struct MarginHeadOptions {
   MarginOptions margin = DefaultMargin(MarginType::kArcFace);
-  // normalizes_weights and bias are the margin's.
+  // normalizes_weights, unit_embeddings and bias are the margin's.
   HeadShardOptions shard;
   // Below 1: a step has all identities of its batch and of the others this share, chosen by (seed,
   // step, identity) - the same on any number of ranks (PartialFC, arXiv:2203.15565). Rows that are

@@ -160,6 +160,7 @@ struct Case {
   double norm = 12;          // of the embeddings, about: standard deviation times 4
   bool all_on_last = false;  // every rank but the last owns no identity
   bool duplicates = false;   // few labels, many times each
+  bool near_one = false;     // cosines with the targets near 1 and -1
   double lr = 0.1;
   double tolerance = 3e-5;
 };
@@ -264,7 +265,13 @@ TEST_P(MarginHeadCase, AgreesWithTheFormula) {
 
   torch::manual_seed(7);
   for (int step = 0; step < 3; ++step) {
-    const Inputs in = MakeInputs(c);
+    Inputs in = MakeInputs(c);
+    if (c.near_one) {
+      const at::Tensor sign = torch::tensor({1.0, -1.0}).repeat(c.batch / 2).view({-1, 1});
+      const at::Tensor centers = naive.weight.index({in.labels}).squeeze(1);
+      in.embeddings = (centers / centers.norm(2, {1}, true) * sign * 20).to(torch::kFloat32) +
+                      in.embeddings * 0.02;
+    }
     const double lr = c.lr * (step + 1);
     naive.Step(in.embeddings, in.labels, lr, everybody);
     const HeadStepResult result = head.Step(layout.Own(in.embeddings, comm.rank()),
@@ -308,6 +315,13 @@ std::vector<Case> Cases() {
            [](Case& c) { c.options.shard.embedding_size = 21, c.batch = 19, c.identities = 77; }),
       Make("WideBatch", T::kArcFace,
            [](Case& c) { c.options.shard.embedding_size = 84, c.batch = 150, c.identities = 60; }),
+      Make("BatchOfOne", T::kArcFace, [](Case& c) { c.batch = 1, c.identities = 31; }),
+      Make("BatchOfOneAdaFace", T::kAdaFace, [](Case& c) { c.batch = 1, c.identities = 31; }),
+      Make("NearOne", T::kArcFace, [](Case& c) { c.near_one = true, c.tolerance = 1e-4; }),
+      Make("NearOneCosFace", T::kCosFace, [](Case& c) { c.near_one = true, c.tolerance = 1e-4; }),
+      Make("NearOneCombined", T::kCombined, [](Case& c) { c.near_one = true, c.tolerance = 1e-4; }),
+      Make("NearOneSphereFace", T::kSphereFace,
+           [](Case& c) { c.near_one = true, c.tolerance = 1e-4; }),
       Make("OneImageEach", T::kArcFace, [](Case& c) { c.batch = 4, c.identities = 31; }),
       Make("FewIdentities", T::kArcFace, [](Case& c) { c.identities = 2, c.batch = 8; }),
       Make("EmptyRanks", T::kArcFace, [](Case& c) { c.all_on_last = true, c.identities = 40; }),
