@@ -3,15 +3,12 @@
 find_package(MPI REQUIRED COMPONENTS C)
 find_package(LibTorch REQUIRED)
 
-file(GLOB FR_ENGINE_SOURCES CONFIGURE_DEPENDS comm/*.cpp backbones/*.cpp heads/*.cpp
-     heads/kernels/*.cpp optim/*.cpp eval/*.cpp checkpoint/*.cpp telemetry/*.cpp train/*.cpp)
-if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  list(FILTER FR_ENGINE_SOURCES EXCLUDE REGEX "heads/kernels/avx")
-endif()
+file(GLOB FR_ENGINE_SOURCES CONFIGURE_DEPENDS comm/*.cpp backbones/*.cpp heads/*.cpp optim/*.cpp
+     eval/*.cpp checkpoint/*.cpp telemetry/*.cpp train/*.cpp)
 fr_library(
   fr_engine
   SOURCES ${FR_ENGINE_SOURCES}
-  LINK fr_data fr_common LibTorch::LibTorch MPI::MPI_C nlohmann_json::nlohmann_json)
+  LINK fr_head_kernels fr_data fr_common LibTorch::LibTorch MPI::MPI_C nlohmann_json::nlohmann_json)
 # Open MPI's C++ bindings are long gone from the standard, but not from its headers.
 target_compile_definitions(fr_engine PUBLIC OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
 # Without it at::parallel_for, a template, compiles to a plain loop. The run time is LibTorch's own:
@@ -19,19 +16,6 @@ target_compile_definitions(fr_engine PUBLIC OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
 target_compile_options(fr_engine PUBLIC -fopenmp)
 target_link_options(fr_engine PUBLIC -fopenmp)
 target_precompile_headers(fr_engine PRIVATE engine_pch.h)
-# One source, compiled for each instruction set; which runs is chosen when the program starts. Always
-# optimised: without, a debug build's tests would take hours.
-function(fr_head_kernels name)
-  set_source_files_properties(
-    heads/kernels/${name}.cpp PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_OPTIONS
-                                         "-O3;-fno-math-errno;${ARGN}")
-endfunction()
-fr_head_kernels(portable)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  fr_head_kernels(avx2 -march=x86-64-v3)
-  fr_head_kernels(avx512 -march=x86-64-v4)
-  fr_head_kernels(avx512_bf16 -march=x86-64-v4 -mavx512bf16)
-endif()
 if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/cli/fr_worker.cpp)
   fr_executable(fr-worker SOURCES cli/fr_worker.cpp LINK fr_engine CLI11::CLI11)
 endif()

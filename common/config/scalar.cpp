@@ -59,6 +59,7 @@ std::string DurationText(double ms) {
 
 std::vector<std::string> EnumNames(const EnumDescriptor& type) {
   std::vector<std::string> names;
+  names.reserve(type.value_count());
   for (int i = 0; i < type.value_count(); ++i) names.push_back(type.value(i)->name());
   return names;
 }
