@@ -16,6 +16,15 @@ target_compile_definitions(fr_engine PUBLIC OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
 target_compile_options(fr_engine PUBLIC -fopenmp)
 target_link_options(fr_engine PUBLIC -fopenmp)
 target_precompile_headers(fr_engine PRIVATE engine_pch.h)
-if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/cli/fr_worker.cpp)
-  fr_executable(fr-worker SOURCES cli/fr_worker.cpp LINK fr_engine CLI11::CLI11)
-endif()
+
+# fr_engine_executable(name SOURCES...): a program on top of the engine. Compiled with -fpie, as
+# programs are, it could not share the library's precompiled header.
+function(fr_engine_executable name)
+  cmake_parse_arguments(ARG "" "" "SOURCES" ${ARGN})
+  fr_executable(${name} SOURCES ${ARG_SOURCES} LINK fr_engine CLI11::CLI11)
+  set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(${name} PRIVATE -fPIC)
+  target_precompile_headers(${name} REUSE_FROM fr_engine)
+endfunction()
+
+fr_engine_executable(fr-worker SOURCES cli/fr_worker.cpp)

@@ -66,7 +66,10 @@ at::Tensor HideTokens(const Node& node, const at::Tensor& x, const ComputeMode& 
   const auto keep =
       static_cast<std::int64_t>(static_cast<double>(x.size(1)) * (1 - node.probability));
   const at::Tensor kept = Drawn(node, mode, [&] {
-    return at::rand({x.size(0), x.size(1)}).argsort(1).slice(1, 0, keep).contiguous();
+    return at::rand({x.size(0), x.size(1)})
+        .argsort(/*dim=*/std::int64_t{1}, /*descending=*/false)
+        .slice(1, 0, keep)
+        .contiguous();
   });
   return x.gather(1, LikeTokens(kept, x.size(2)));
 }
