@@ -10,8 +10,8 @@ namespace fr {
 
 // Of one image. A multiply-add ("MAC") is one product with its addition, in convolutions, linear
 // layers and the two products of attention; biases, batch norms, activations, pooling and sums of
-// maps count nothing, as in thop and fvcore. What papers call FLOPs of a network is often this
-// number, not twice it.
+// maps count nothing. torch's flop counter counts so (two for one), and torchvision's "GFLOPS" are
+// these; thop, fvcore and ptflops add two for each value of a batch norm, which makes a percent.
 struct Costs {
   std::int64_t trained_parameters = 0;  // values that a step changes
   std::int64_t parameters = 0;          // and those fixed: what torch's parameters() counts
