@@ -1,135 +1,91 @@
 #include "worker/backbones/mobilefacenet.h"
 
-#include "worker/backbones/batch_norm.h"
-#include "worker/backbones/layers.h"
-#include "worker/backbones/prelu.h"
+#include <cstdint>
+#include <string>
+
+#include "worker/backbones/output.h"
 
 namespace fr {
 namespace {
 
-// A module whose parts lie under the name "layers", as in arcface_torch.
-class Layers : public torch::nn::Module {
+// Writes the modules of arcface_torch's mobilefacenet.py under its names: a block's parts lie under
+// "layers".
+class Writer {
  public:
-  Layers() : chain_(register_module("layers", std::make_shared<Chain>())) {}
-  Chain& chain() { return *chain_; }
-  torch::Tensor forward(const torch::Tensor& x) { return chain_->forward(x); }
+  explicit Writer(GraphBuilder& builder) : b_(builder) {}
 
- private:
-  std::shared_ptr<Chain> chain_;
-};
-
-// conv - BN - PReLU.
-std::shared_ptr<Layers> ConvBlock(const ConvShape& shape, Communicator* comm) {
-  auto block = std::make_shared<Layers>();
-  block->chain()
-      .Add(MakeConv(shape))
-      .Add(std::make_shared<BatchNorm>(shape.out, comm))
-      .Add(std::make_shared<PReluLayer>(shape.out));
-  return block;
-}
-
-// conv - BN.
-std::shared_ptr<Layers> LinearBlock(const ConvShape& shape, Communicator* comm) {
-  auto block = std::make_shared<Layers>();
-  block->chain().Add(MakeConv(shape)).Add(std::make_shared<BatchNorm>(shape.out, comm));
-  return block;
-}
-
-// 1x1 up to `groups` channels, depthwise 3x3 with `stride`, 1x1 down to `out`; plus x if residual.
-class DepthWise : public Layers {
- public:
-  DepthWise(std::int64_t in, std::int64_t out, std::int64_t stride, std::int64_t groups,
-            bool residual, Communicator* comm)
-      : residual_(residual) {
-    chain()
-        .Add(ConvBlock({in, groups}, comm))
-        .Add(ConvBlock({groups, groups, 3, stride, 1, groups}, comm))
-        .Add(LinearBlock({groups, out}, comm));
+  int Linear(const std::string& name, int x, const ConvSpec& spec) {
+    return b_.BatchNorm(name + ".layers.1", b_.Conv(name + ".layers.0", x, spec));
   }
-  torch::Tensor forward(const torch::Tensor& x) {
-    const torch::Tensor y = Layers::forward(x);
-    return residual_ ? y + x : y;
+  int Conv(const std::string& name, int x, const ConvSpec& spec) {
+    return b_.PRelu(name + ".layers.2", Linear(name, x, spec));
   }
 
- private:
-  bool residual_;
-};
-
-std::shared_ptr<DepthWise> Down(std::int64_t in, std::int64_t out, std::int64_t groups,
-                                Communicator* comm) {
-  return std::make_shared<DepthWise>(in, out, 2, groups, false, comm);
-}
-
-std::shared_ptr<Layers> Residuals(int blocks, std::int64_t channels, std::int64_t groups,
-                                  Communicator* comm) {
-  auto layers = std::make_shared<Layers>();
-  for (int i = 0; i < blocks; ++i) {
-    layers->chain().Add(std::make_shared<DepthWise>(channels, channels, 1, groups, true, comm));
-  }
-  return layers;
-}
-
-struct Flatten : torch::nn::Module {
-  torch::Tensor forward(const torch::Tensor& x) { return x.flatten(1); }
-};
-
-// Global depthwise convolution 7x7, then the embedding.
-std::shared_ptr<Layers> Output(std::int64_t embedding_size, Communicator* comm) {
-  auto output = std::make_shared<Layers>();
-  output->chain()
-      .Add(LinearBlock({512, 512, 7, 1, 0, 512}, comm))
-      .Add(std::make_shared<Flatten>())
-      .Add(std::make_shared<torch::nn::LinearImpl>(
-          torch::nn::LinearOptions(512, embedding_size).bias(false)))
-      .Add(std::make_shared<BatchNorm>(embedding_size, comm));
-  return output;
-}
-
-class MobileFaceNet : public Backbone {
- public:
-  explicit MobileFaceNet(const BackboneOptions& options) {
-    constexpr std::int64_t kScale = 2;
-    constexpr std::int64_t kNarrow = 64 * kScale;
-    constexpr std::int64_t kWide = 128 * kScale;
-    Communicator* comm = options.batch_norm_comm;
-    layers_ = register_module("layers", std::make_shared<Chain>());
-    layers_->Add(ConvBlock({3, kNarrow, 3, 2, 1}, comm))
-        .Add(ConvBlock({kNarrow, kNarrow, 3, 1, 1, 64}, comm))
-        .Add(Down(kNarrow, kNarrow, 128, comm))
-        .Add(Residuals(4, kNarrow, 128, comm))
-        .Add(Down(kNarrow, kWide, 256, comm))
-        .Add(Residuals(6, kWide, 256, comm))
-        .Add(Down(kWide, kWide, 512, comm))
-        .Add(Residuals(2, kWide, 256, comm));
-    conv_sep_ = register_module("conv_sep", ConvBlock({kWide, 512}, comm));
-    features_ = register_module("features", Output(options.embedding_size, comm));
-    InitialiseWeights();
+  // 1x1 up to `groups` channels, depthwise 3x3 with `stride`, 1x1 to `out`; plus x if `residual`.
+  int DepthWise(const std::string& name, int x, std::int64_t out, std::int64_t stride,
+                std::int64_t groups, bool residual) {
+    b_.BeginBlock();
+    int y = Conv(name + ".layers.0", x, {.out = groups});
+    y = Conv(
+        name + ".layers.1", y,
+        {.out = groups, .kernel = {3, 3}, .stride = stride, .padding = {1, 1}, .groups = groups});
+    y = Linear(name + ".layers.2", y, {.out = out});
+    return residual ? b_.Add(name + ".add", y, x) : y;
   }
 
-  torch::Tensor forward(const torch::Tensor& images) override {
-    return features_->forward(conv_sep_->forward(layers_->forward(images)));
-  }
-
- private:
-  void InitialiseWeights() {
-    for (const auto& module : modules(false)) {
-      torch::Tensor weight;
-      if (auto* conv = module->as<torch::nn::Conv2dImpl>()) weight = conv->weight;
-      if (auto* linear = module->as<torch::nn::LinearImpl>()) weight = linear->weight;
-      if (weight.defined())
-        torch::nn::init::kaiming_normal_(weight, 0, torch::kFanOut, torch::kReLU);
+  int Residuals(const std::string& name, int x, int blocks, std::int64_t groups) {
+    for (int i = 0; i < blocks; ++i) {
+      x = DepthWise(name + ".layers." + std::to_string(i), x, b_.channels(x), 1, groups, true);
     }
+    return x;
   }
 
-  std::shared_ptr<Chain> layers_;
-  std::shared_ptr<Layers> conv_sep_;
-  std::shared_ptr<Layers> features_;
+  // The whole map in one depthwise convolution, then the embedding.
+  int Gdc(const std::string& name, int x, std::int64_t embedding_size) {
+    b_.BeginBlock();
+    const std::int64_t channels = b_.channels(x);
+    x = Linear(name + ".layers.0", x, {.out = channels, .kernel = {7, 7}, .groups = channels});
+    x = b_.Flatten(name + ".layers.1", x);
+    x = b_.Linear(name + ".layers.2", x, embedding_size, /*bias=*/false);
+    return b_.BatchNorm(name + ".layers.3", x);
+  }
+
+ private:
+  GraphBuilder& b_;
 };
 
 }  // namespace
 
-std::shared_ptr<Backbone> MakeMobileFaceNet(const BackboneOptions& options) {
-  return std::make_shared<MobileFaceNet>(options);
+Graph MakeMobileFaceNet(const std::array<int, 4>& blocks, int scale,
+                        const NetworkOptions& options) {
+  GraphBuilder b;
+  b.set_conv_init({WeightInit::Kind::kKaimingFanOut});
+  b.set_linear_init({WeightInit::Kind::kKaimingFanOut});
+  Writer w(b);
+  const std::int64_t narrow = std::int64_t{64} * scale;
+  const std::int64_t wide = std::int64_t{128} * scale;
+  int x = w.Conv("layers.0", b.input(),
+                 {.out = narrow, .kernel = {3, 3}, .stride = 2, .padding = {1, 1}});
+  if (blocks[0] == 1) {
+    x = w.Conv("layers.1", x,
+               {.out = narrow, .kernel = {3, 3}, .stride = 1, .padding = {1, 1}, .groups = 64});
+  } else {
+    x = w.Residuals("layers.1", x, blocks[0], 128);
+  }
+  x = w.DepthWise("layers.2", x, narrow, 2, 128, false);
+  x = w.Residuals("layers.3", x, blocks[1], 128);
+  x = w.DepthWise("layers.4", x, wide, 2, 256, false);
+  x = w.Residuals("layers.5", x, blocks[2], 256);
+  x = w.DepthWise("layers.6", x, wide, 2, 512, false);
+  x = w.Residuals("layers.7", x, blocks[3], 256);
+  b.BeginBlock();
+  x = w.Conv("conv_sep", x, {.out = 512});
+  if (options.output.value_or(ModelSpec::GDC) == ModelSpec::GDC) {
+    w.Gdc("features", x, options.embedding_size);
+  } else {
+    AddOutput(b, x, *options.output, options.embedding_size, options.dropout);
+  }
+  return b.Finish();
 }
 
 }  // namespace fr
