@@ -243,7 +243,27 @@ class OnnxConverter {
       values_[node.output(0)] = {TransposedOnce(*input), -1};
       return true;
     }
-    return false;
+    return node.op_type() == "Unsqueeze" && TakeUnsqueezed(node, *input);
+  }
+
+  // A constant with dimensions of size one more: a PRelu's slopes.
+  bool TakeUnsqueezed(const NodeProto& node, const HostTensor& input) {
+    std::optional<Integers> axes = AttributeOrInput(node, "axes", 1);
+    if (!axes) return false;
+    Integers shape = input.shape;
+    const auto rank = static_cast<std::int64_t>(shape.size() + axes->size());
+    constexpr std::int64_t kMaxRank = 64;
+    if (rank > kMaxRank) Fail(node, fmt::format("makes {} dimensions", rank));
+    for (std::int64_t& axis : *axes) axis += axis < 0 ? rank : 0;
+    std::sort(axes->begin(), axes->end());
+    for (const std::int64_t axis : *axes) {
+      if (axis < 0 || axis > static_cast<std::int64_t>(shape.size())) {
+        Fail(node, fmt::format("axis {} of {} dimensions", axis, rank));
+      }
+      shape.insert(shape.begin() + axis, 1);
+    }
+    values_[node.output(0)] = {input.Reshaped(std::move(shape)), -1};
+    return true;
   }
 
   bool TakeConstantNode(const NodeProto& node) {
@@ -402,13 +422,13 @@ class OnnxConverter {
   }
 
   void Concat(const NodeProto& node, ForeignNode* out) {
+    concat_sizes_[node.output(0)] = node.input_size();
     if (out->inputs.size() != static_cast<std::size_t>(node.input_size())) {
       out->foreign_op += " with constants";
       return;
     }
     out->op = ForeignOp::kConcat;
     out->axis = IntegerOf(node, "axis", 1);
-    concat_sizes_[node.output(0)] = node.input_size();
   }
 
   void Slice(const NodeProto& node, ForeignNode* out) {

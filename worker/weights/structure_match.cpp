@@ -110,7 +110,6 @@ class Matcher {
   // Of several ways that were tried, the one that went farthest counts.
   void Deviate(int ours, int theirs, std::string what) {
     if (depth_ > deepest_.depth) deepest_ = {depth_, ours, theirs, std::move(what)};
-    deepest_ = {depth_, ours, theirs, std::move(what)};
   }
 
   // Each pair is compared once. The depth of the recursion is at most our graph's.
