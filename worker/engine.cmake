@@ -3,12 +3,12 @@
 find_package(MPI REQUIRED COMPONENTS C)
 find_package(LibTorch REQUIRED)
 
-file(GLOB FR_ENGINE_SOURCES CONFIGURE_DEPENDS comm/*.cpp backbones/*.cpp heads/*.cpp optim/*.cpp
+file(GLOB FR_ENGINE_SOURCES CONFIGURE_DEPENDS comm/*.cpp backbones/run/*.cpp heads/*.cpp optim/*.cpp
      eval/*.cpp checkpoint/*.cpp telemetry/*.cpp train/*.cpp)
 fr_library(
   fr_engine
   SOURCES ${FR_ENGINE_SOURCES}
-  LINK fr_head_kernels fr_data fr_common LibTorch::LibTorch MPI::MPI_C nlohmann_json::nlohmann_json)
+  LINK fr_head_kernels fr_backbone_kernels fr_networks fr_data fr_common LibTorch::LibTorch MPI::MPI_C nlohmann_json::nlohmann_json)
 # Open MPI's C++ bindings are long gone from the standard, but not from its headers.
 target_compile_definitions(fr_engine PUBLIC OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
 # Without it at::parallel_for, a template, compiles to a plain loop. The run time is LibTorch's own:
@@ -16,6 +16,15 @@ target_compile_definitions(fr_engine PUBLIC OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
 target_compile_options(fr_engine PUBLIC -fopenmp)
 target_link_options(fr_engine PUBLIC -fopenmp)
 target_precompile_headers(fr_engine PRIVATE engine_pch.h)
-if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/cli/fr_worker.cpp)
-  fr_executable(fr-worker SOURCES cli/fr_worker.cpp LINK fr_engine CLI11::CLI11)
-endif()
+
+# fr_engine_executable(name SOURCES...): a program on top of the engine. Compiled with -fpie, as
+# programs are, it could not share the library's precompiled header.
+function(fr_engine_executable name)
+  cmake_parse_arguments(ARG "" "" "SOURCES" ${ARGN})
+  fr_executable(${name} SOURCES ${ARG_SOURCES} LINK fr_engine CLI11::CLI11)
+  set_target_properties(${name} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(${name} PRIVATE -fPIC)
+  target_precompile_headers(${name} REUSE_FROM fr_engine)
+endfunction()
+
+fr_engine_executable(fr-worker SOURCES cli/fr_worker.cpp)

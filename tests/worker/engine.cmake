@@ -9,6 +9,9 @@ target_precompile_headers(engine_tests REUSE_FROM fr_engine)
 target_compile_definitions(engine_tests PRIVATE FR_PYTHON="${FR_PYTHON}"
                                                 FR_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
 
+# What the tests of networks against other implementations drive.
+fr_engine_executable(network_trace SOURCES ${CMAKE_CURRENT_LIST_DIR}/backbones/network_trace.cpp)
+
 # The same tests at one rank and at several: each compares with what one rank computes alone.
 foreach(ranks 1 2 3 4)
   # Comparisons with other implementations are of one rank alone.

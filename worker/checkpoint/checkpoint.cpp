@@ -11,7 +11,7 @@
 #include "common/base/checksum.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
-#include "worker/backbones/backbone.h"
+#include "worker/backbones/run/network_state.h"
 #include "worker/checkpoint/safetensors.h"
 #include "worker/comm/communicator.h"
 #include "worker/heads/margin_head.h"
@@ -30,19 +30,10 @@ std::string HeadFileName(IdentityRange range) {
   return fmt::format("head-{:010}-{:010}.safetensors", range.begin, range.end);
 }
 
-// Parameters and buffers under their names.
-NamedTensors BackboneTensors(Backbone& backbone) {
-  NamedTensors tensors;
-  for (const auto& item : backbone.named_parameters())
-    tensors.emplace_back(item.key(), item.value());
-  for (const auto& item : backbone.named_buffers()) tensors.emplace_back(item.key(), item.value());
-  return tensors;
-}
-
 // Of the backbone's optimizer, and what the head has beside its rows.
 NamedTensors OptimizerTensors(const TrainingState& state, const at::Tensor& head_state) {
   NamedTensors tensors{{kHeadState, head_state}};
-  for (const FlatParameters::Entry& entry : state.parameters->entries()) {
+  for (const FlatParameters::Entry& entry : state.backbone->trained().entries()) {
     tensors.emplace_back(entry.name, FlatParameters::View(state.optimizer->momentum(), entry));
   }
   return tensors;
@@ -65,7 +56,7 @@ CheckpointManifest WriteOwnFiles(const std::filesystem::path& directory, std::in
   std::filesystem::create_directories(directory);
   CheckpointManifest part;
   if (rank == 0) {
-    *part.add_files() = WriteFile(directory, kBackboneFile, BackboneTensors(*state.backbone), step);
+    *part.add_files() = WriteFile(directory, kBackboneFile, state.backbone->Named(), step);
     *part.add_files() = WriteFile(directory, kOptimizerFile,
                                   OptimizerTensors(state, state.head->StateTensor()), step);
   }
@@ -237,7 +228,7 @@ CheckpointManifest WriteCheckpoint(const std::filesystem::path& run_dir,
 }
 
 void ReadCheckpoint(const CheckpointManifest& manifest, const TrainingState& state) {
-  LoadTensors(manifest, kBackboneFile, BackboneTensors(*state.backbone));
+  LoadTensors(manifest, kBackboneFile, state.backbone->Named());
   const at::Tensor head_state = state.head->StateTensor();
   LoadTensors(manifest, kOptimizerFile, OptimizerTensors(state, head_state));
   state.head->SetState(head_state);

@@ -15,16 +15,14 @@
 
 namespace fr {
 
-class Backbone;
 class Communicator;
-class FlatParameters;
 class MarginHead;
+class NetworkState;
 class Sgd;
 
 // What a checkpoint captures; nothing is owned.
 struct TrainingState {
-  Backbone* backbone = nullptr;
-  FlatParameters* parameters = nullptr;
+  NetworkState* backbone = nullptr;
   Sgd* optimizer = nullptr;
   MarginHead* head = nullptr;
 };

@@ -5,12 +5,9 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
-#include "worker/backbones/backbone.h"
 #include "worker/comm/communicator.h"
 #include "worker/data/image.h"
-#include "worker/data/loader.h"
 #include "worker/eval/verification_metrics.h"
-#include "worker/train/network_input.h"
 
 namespace fr {
 namespace {
@@ -34,36 +31,6 @@ Batch DecodeBatch(const VerificationSet& set, std::int64_t begin, std::int64_t e
   return batch;
 }
 
-// Puts the backbone into evaluation mode, and back.
-class EvaluationMode {
- public:
-  explicit EvaluationMode(Backbone& backbone)
-      : backbone_(backbone), was_training_(backbone.is_training()) {
-    backbone_.eval();
-  }
-  ~EvaluationMode() { backbone_.train(was_training_); }
-  EvaluationMode(const EvaluationMode&) = delete;
-  EvaluationMode& operator=(const EvaluationMode&) = delete;
-
- private:
-  Backbone& backbone_;
-  bool was_training_;
-};
-
-// Embeddings of images [begin, end), mirror images added, not normalised: [end - begin, D].
-torch::Tensor Embed(Backbone& backbone, const VerificationSet& set, std::int64_t begin,
-                    std::int64_t end, int batch) {
-  const torch::NoGradGuard no_grad;
-  const EvaluationMode mode(backbone);
-  std::vector<torch::Tensor> parts;
-  for (std::int64_t i = begin; i < end; i += batch) {
-    const torch::Tensor images = NetworkInput(DecodeBatch(set, i, std::min(i + batch, end)));
-    const torch::Tensor mirrored = images.flip({3}).contiguous(torch::MemoryFormat::ChannelsLast);
-    parts.push_back(backbone.forward(images) + backbone.forward(mirrored));
-  }
-  return torch::cat(parts);
-}
-
 // Squared distances of the normalised embeddings of each pair.
 std::vector<double> PairDistances(const torch::Tensor& embeddings) {
   const torch::Tensor normalised = torch::nn::functional::normalize(
@@ -77,23 +44,23 @@ std::vector<double> PairDistances(const torch::Tensor& embeddings) {
 
 }  // namespace
 
-ValidationResult Verify(Backbone& backbone, const VerificationSet& set, const std::string& set_name,
-                        std::int64_t step, int batch, Communicator& comm) {
-  const int world = comm.world_size();
-  std::vector<std::int64_t> rows;
-  for (int rank = 0; rank < world; ++rank) {
-    rows.push_back(set.num_images() * (rank + 1) / world - set.num_images() * rank / world);
+at::Tensor EmbedWithMirror(const EmbedFunction& embed, const VerificationSet& set,
+                           std::int64_t begin, std::int64_t end, int batch) {
+  std::vector<at::Tensor> parts;
+  for (std::int64_t i = begin; i < end; i += batch) {
+    Batch images = DecodeBatch(set, i, std::min(i + batch, end));
+    const at::Tensor straight = embed(images);
+    const std::size_t image_bytes = images.images.size() / images.labels.size();
+    for (std::size_t at = 0; at < images.images.size(); at += image_bytes) {
+      FlipHorizontally(images.height, images.width, images.images.data() + at);
+    }
+    parts.push_back(straight + embed(images));
   }
-  const std::int64_t begin = set.num_images() * comm.rank() / world;
-  const std::int64_t size = rows[static_cast<std::size_t>(comm.rank())];
-  torch::Tensor own;
-  if (size > 0) {
-    own = Embed(backbone, set, begin, begin + size, batch);
-  }
-  const std::vector<std::int64_t> widths = comm.AllGather(size > 0 ? own.size(1) : 0);
-  if (size == 0) own = torch::empty({0, *std::max_element(widths.begin(), widths.end())});
-  const torch::Tensor embeddings = comm.AllGatherRows(own.contiguous(), rows);
+  return torch::cat(parts);
+}
 
+ValidationResult EvaluateEmbeddings(const at::Tensor& embeddings, const VerificationSet& set,
+                                    const std::string& set_name, std::int64_t step) {
   const VerificationMetrics metrics = EvaluatePairs(PairDistances(embeddings), set.same());
   ValidationResult result;
   result.set_set(set_name);
@@ -108,6 +75,23 @@ ValidationResult Verify(Backbone& backbone, const VerificationSet& set, const st
   result.set_embedding_norm(embeddings.norm(2, {1}).mean().item<double>() / 2);
   result.set_num_pairs(set.num_pairs());
   return result;
+}
+
+ValidationResult Verify(const EmbedFunction& embed, const VerificationSet& set,
+                        const std::string& set_name, std::int64_t step, int batch,
+                        Communicator& comm) {
+  const int world = comm.world_size();
+  std::vector<std::int64_t> rows;
+  for (int rank = 0; rank < world; ++rank) {
+    rows.push_back(set.num_images() * (rank + 1) / world - set.num_images() * rank / world);
+  }
+  const std::int64_t begin = set.num_images() * comm.rank() / world;
+  const std::int64_t size = rows[static_cast<std::size_t>(comm.rank())];
+  at::Tensor own;
+  if (size > 0) own = EmbedWithMirror(embed, set, begin, begin + size, batch);
+  const std::vector<std::int64_t> widths = comm.AllGather(size > 0 ? own.size(1) : 0);
+  if (size == 0) own = torch::empty({0, *std::max_element(widths.begin(), widths.end())});
+  return EvaluateEmbeddings(comm.AllGatherRows(own.contiguous(), rows), set, set_name, step);
 }
 
 }  // namespace fr

@@ -1,22 +1,22 @@
 #pragma once
-// All parameters of a module in one buffer, and all their gradients in another: one all-reduce,
-// one norm, one fused update.
+// All trained parameters of a network in one buffer, and all their gradients in another: one
+// all-reduce, one norm, one fused update.
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include <torch/torch.h>
+#include <ATen/core/Tensor.h>
 
 namespace fr {
 
 class FlatParameters {
  public:
-  // Moves every trainable float32 parameter of `module` into one buffer, of which it becomes a view
-  // (4-d weights in channels-last order), and gives each a gradient that is a view, too:
-  // autograd accumulates in place. `module` must outlive this and must not replace its
-  // parameters or their gradients.
-  explicit FlatParameters(torch::nn::Module& module);
+  // Room for parameters of these names and shapes, float32, all zero; 4-d ones in channels-last
+  // order.
+  explicit FlatParameters(
+      const std::vector<std::pair<std::string, std::vector<std::int64_t>>>& parameters);
 
   at::Tensor& values() { return values_; }        // [n] float32
   at::Tensor& gradients() { return gradients_; }  // [n] float32

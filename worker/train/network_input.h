@@ -3,12 +3,13 @@
 
 #include <torch/torch.h>
 
+#include "worker/backbones/preprocessing.h"
 #include "worker/data/loader.h"
 
 namespace fr {
 
-// [n, 3, height, width] float32, channels-last, (x - 127.5) / 127.5.
-torch::Tensor NetworkInput(const Batch& batch);
+// [n, 3, height, width] float32, channels-last.
+torch::Tensor NetworkInput(const Batch& batch, const Preprocessing& preprocessing = {});
 
 // [n] int64.
 torch::Tensor LabelTensor(const Batch& batch);

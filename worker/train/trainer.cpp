@@ -9,12 +9,12 @@
 #include "common/base/error.h"
 #include "common/base/logging.h"
 #include "common/config/job_config.h"
-#include "worker/backbones/backbone.h"
+#include "worker/backbones/run/backbone.h"
+#include "worker/backbones/run/inference_plan.h"
 #include "worker/comm/communicator.h"
 #include "worker/data/loader.h"
 #include "worker/eval/verifier.h"
 #include "worker/heads/margin_head.h"
-#include "worker/optim/flat_parameters.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/sgd.h"
 #include "worker/telemetry/metric_points.h"
@@ -29,14 +29,12 @@ namespace {
 // Images at a time in validation: large enough for full speed, small enough for any worker.
 constexpr int kValidationBatch = 64;
 
-std::shared_ptr<Backbone> BuildBackbone(const JobSpec& spec, Communicator& comm) {
-  BackboneOptions options;
-  options.network = spec.model().network();
-  options.embedding_size = spec.model().embedding_size();
-  options.dropout = spec.model().dropout();
-  if (spec.model().batch_norm() == BatchNormMode::global) options.batch_norm_comm = &comm;
-  torch::manual_seed(spec.train().seed());
-  return MakeBackbone(options);
+TrainingOptions BackboneTraining(const ModelSpec& spec, Communicator& comm) {
+  TrainingOptions options;
+  options.precision = spec.precision() == Precision::bf16 ? torch::kBFloat16 : torch::kFloat32;
+  options.recompute = spec.recompute();
+  if (spec.batch_norm() == BatchNormMode::global) options.batch_norm_comm = &comm;
+  return options;
 }
 
 SgdOptions BackboneSgd(const OptimizerSpec& spec) {
@@ -75,16 +73,15 @@ LoaderOptions MakeLoaderOptions(const JobSpec& spec, const std::vector<std::int6
 struct Trainer::Parts {
   Parts(const TrainerInputs& in, std::int64_t total_batch)
       : rows(RowsPerRank(total_batch, in.comm.world_size())),
-        backbone(BuildBackbone(in.spec, in.comm)),
-        parameters(*backbone),
-        optimizer(BackboneSgd(in.spec.optimizer()), parameters.values().numel()),
+        backbone(OptionsOf(in.spec.model()), BackboneTraining(in.spec.model(), in.comm),
+                 in.spec.train().seed()),
+        optimizer(BackboneSgd(in.spec.optimizer()), backbone.parameters().values().numel()),
         head(HeadOptions(in.spec), in.plan.ranges[in.comm.rank()], in.comm) {}
 
-  TrainingState state() { return {backbone.get(), &parameters, &optimizer, &head}; }
+  TrainingState state() { return {&backbone.state(), &optimizer, &head}; }
 
   std::vector<std::int64_t> rows;  // of the global batch, per rank
-  std::shared_ptr<Backbone> backbone;
-  FlatParameters parameters;
+  Backbone backbone;
   Sgd optimizer;
   MarginHead head;
   std::unique_ptr<Loader> loader;  // made once it is known where to start
@@ -158,8 +155,9 @@ void Trainer::Run() {
         "{}, {:.1f} million parameters; {} identities over {} ranks; {} images per step; "
         "steps {} to {}",
         Network_Name(spec.model().network()),
-        static_cast<double>(parts_->parameters.values().numel()) / 1e6, inputs_.plan.num_identities,
-        inputs_.comm.world_size(), total_batch_, step_ + 1, last_step_);
+        static_cast<double>(parts_->backbone.parameters().values().numel()) / 1e6,
+        inputs_.plan.num_identities, inputs_.comm.world_size(), total_batch_, step_ + 1,
+        last_step_);
   }
   if (step_ == 0 && spec.train().validate_at_start()) ValidateAll();
   parts_->loader = std::make_unique<Loader>(
@@ -179,15 +177,14 @@ void Trainer::TrainStep() {
   const Batch batch = parts_->loader->Next();
   const double lr = LearningRate(inputs_.spec.optimizer(), step_, last_step_);
 
-  parts_->backbone->train();
-  const torch::Tensor embeddings = parts_->backbone->forward(NetworkInput(batch));
-  const HeadStepResult head =
-      parts_->head.Step(embeddings.detach(), LabelTensor(batch), parts_->rows, lr);
-  embeddings.backward(head.embedding_gradients);
+  const torch::Tensor embeddings = parts_->backbone.Forward(NetworkInput(batch));
+  const HeadStepResult head = parts_->head.Step(embeddings, LabelTensor(batch), parts_->rows, lr);
+  parts_->backbone.Backward(head.embedding_gradients);
   // The head's gradients carry 1 / global batch, so the sum over ranks is the mean's gradient.
-  inputs_.comm.AllReduceSum(parts_->parameters.gradients());
+  FlatParameters& parameters = parts_->backbone.parameters();
+  inputs_.comm.AllReduceSum(parameters.gradients());
   const double gradient_norm =
-      parts_->optimizer.Step(parts_->parameters.values(), parts_->parameters.gradients(), lr);
+      parts_->optimizer.Step(parameters.values(), parameters.gradients(), lr);
 
   ++step_;
   position_.samples += total_batch_;
@@ -242,13 +239,18 @@ void Trainer::Report(const std::vector<MetricPoint>& points, const Progress& pro
 }
 
 void Trainer::ValidateAll() {
-  AverageBuffers(*parts_->backbone, inputs_.comm);
+  parts_->backbone.state().AverageRunning(inputs_.comm);
   validation_.clear();
+  if (inputs_.verification_sets.empty()) return;
+  InferencePlan network(
+      parts_->backbone.graph(), parts_->backbone.state(),
+      {BackboneTraining(inputs_.spec.model(), inputs_.comm).precision, kValidationBatch});
+  const EmbedFunction embed = [&](const Batch& batch) { return network.Run(NetworkInput(batch)); };
   for (const NamedVerificationSet& named : inputs_.verification_sets) {
     validation_.push_back(
-        Verify(*parts_->backbone, named.set, named.name, step_, kValidationBatch, inputs_.comm));
+        Verify(embed, named.set, named.name, step_, kValidationBatch, inputs_.comm));
   }
-  if (inputs_.link == nullptr || validation_.empty()) return;
+  if (inputs_.link == nullptr) return;
   Progress progress;
   progress.set_step(step_);
   progress.set_total_steps(last_step_);
@@ -260,15 +262,14 @@ void Trainer::ValidateAll() {
 }
 
 void Trainer::WriteAndCommitCheckpoint() {
-  AverageBuffers(*parts_->backbone, inputs_.comm);
+  parts_->backbone.state().AverageRunning(inputs_.comm);
   CheckpointManifest manifest;
   manifest.set_step(step_);
   manifest.set_epoch(static_cast<std::int32_t>(position_.epoch));
   manifest.set_samples_in_epoch(position_.samples);
   manifest.set_seed(inputs_.spec.train().seed());
   manifest.set_created_ms(UnixMillis());
-  manifest.set_network(inputs_.spec.model().network());
-  manifest.set_embedding_size(inputs_.spec.model().embedding_size());
+  *manifest.mutable_model() = inputs_.spec.model();
   manifest.set_num_identities(inputs_.plan.num_identities);
   manifest.set_total_batch_size(total_batch_);
   for (const ValidationResult& result : validation_) *manifest.add_validation() = result;

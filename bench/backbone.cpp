@@ -1,0 +1,225 @@
+// Images per second of the backbones, forward (inference) and training (forward and backward), next
+// to PyTorch's own operators in the same process with the same threads.
+//
+//   bench_backbone [--network NAME,..] [--batch B,B,..] [--threads T] [--seconds S]
+//                  [--python PYTHON]
+//
+// References: `eager` is what a PyTorch program does without a thought: float32, [n, c, h, w] as it
+// comes. `best` is the fastest that PyTorch's operators give by settings alone: channels-last,
+// float32 or bfloat16 autocast, whichever is faster. Both run the graph node by node under
+// autograd, in C++: the same kernels as in Python, without the interpreter. With --python (one that
+// has onnxruntime), the latency of a single image in onnxruntime is measured, too, on the exported
+// model.
+//
+// All candidates of a line take turns, so that the machine's moods hit all; medians are printed.
+
+#include "worker/backbones/run/backbone.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <ATen/autocast_mode.h>
+#include <CLI/CLI.hpp>
+#include <torch/torch.h>
+
+#include "common/base/error.h"
+#include "common/cli/run_command.h"
+#include "worker/backbones/network.h"
+#include "worker/backbones/run/compute_node.h"
+#include "worker/backbones/run/inference_plan.h"
+
+namespace fr {
+namespace {
+
+struct Setting {
+  std::vector<std::string> networks = {"mbf", "r18", "r50", "r100"};
+  std::vector<std::int64_t> batches = {1, 16, 64};
+  int threads = 2;
+  double seconds = 4;  // for each candidate of a line
+};
+
+// The graph in PyTorch's operators, with tensors of its own.
+class Reference {
+ public:
+  enum class Kind { kEager, kChannelsLast, kAutocast };
+
+  Reference(const Graph& graph, const NetworkState& state, Kind kind) : graph_(graph), kind_(kind) {
+    for (const Node& node : graph.nodes()) {
+      parameters_.emplace_back();
+      for (std::size_t i = 0; i < node.parameters.size(); ++i) {
+        at::Tensor tensor = Lay(state.Get(node.parameters[i].name).detach());
+        if (node.parameters[i].role == Parameter::Role::kTrained) tensor.set_requires_grad(true);
+        parameters_.back().push_back(tensor);
+      }
+    }
+  }
+
+  at::Tensor Forward(const at::Tensor& images, bool training) {
+    const AutocastOn autocast(kind_ == Kind::kAutocast);
+    ComputeMode mode;
+    mode.training = training;
+    mode.drawn = &drawn_;
+    drawn_.clear();
+    std::vector<at::Tensor> values(graph_.nodes().size());
+    std::vector<int> uses = graph_.UseCounts();
+    values[0] = Lay(images);
+    for (int i = 1; i <= graph_.output(); ++i) {
+      std::vector<at::Tensor> inputs;
+      for (const int input : graph_.node(i).inputs) {
+        inputs.push_back(values[static_cast<std::size_t>(input)]);
+        if (--uses[static_cast<std::size_t>(input)] == 0) {
+          values[static_cast<std::size_t>(input)].reset();
+        }
+      }
+      values[static_cast<std::size_t>(i)] =
+          ComputeNode(graph_, i, inputs, parameters_[static_cast<std::size_t>(i)], mode);
+    }
+    return values.back().to(at::kFloat);
+  }
+
+  void Train(const at::Tensor& images, const at::Tensor& gradients) {
+    Forward(images, true).backward(gradients);
+    for (auto& tensors : parameters_) {
+      for (at::Tensor& tensor : tensors) tensor.mutable_grad().reset();
+    }
+  }
+
+ private:
+  struct AutocastOn {
+    explicit AutocastOn(bool on) : on_(on) {
+      if (!on_) return;
+      at::autocast::set_autocast_enabled(at::kCPU, true);
+      at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+    }
+    ~AutocastOn() {
+      if (!on_) return;
+      at::autocast::set_autocast_enabled(at::kCPU, false);
+      at::autocast::clear_cache();
+    }
+    bool on_;
+  };
+
+  at::Tensor Lay(const at::Tensor& tensor) const {
+    const bool last = tensor.dim() == 4 && kind_ != Kind::kEager;
+    return tensor.clone(last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+  }
+
+  const Graph& graph_;
+  Kind kind_;
+  std::vector<std::vector<at::Tensor>> parameters_;
+  std::map<std::string, at::Tensor> drawn_;
+};
+
+double Seconds(const std::function<void()>& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<long>(values.size() / 2),
+                   values.end());
+  return values[values.size() / 2];
+}
+
+// Median seconds of each candidate; they take turns.
+std::vector<double> Measure(const std::vector<std::function<void()>>& candidates, double seconds) {
+  std::vector<std::vector<double>> times(candidates.size());
+  for (const auto& candidate : candidates) candidate();
+  double spent = 0;
+  while (spent < seconds * static_cast<double>(candidates.size()) || times[0].size() < 3) {
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      times[i].push_back(Seconds(candidates[i]));
+      spent += times[i].back();
+    }
+  }
+  std::vector<double> medians;
+  for (const auto& list : times) medians.push_back(Median(list));
+  return medians;
+}
+
+void PrintLine(const std::string& network, const char* what, std::int64_t batch,
+               const std::vector<double>& seconds) {
+  const auto rate = [&](double s) { return static_cast<double>(batch) / s; };
+  const double eager = seconds[0];
+  const double best = std::min(seconds[1], seconds[2]);
+  fmt::print("{:<6} {:<8} {:>5} {:>8.1f} {:>8.1f} {:<5} {:>8.1f} {:>8.1f} {:>9.2f} {:>8.2f}\n",
+             network, what, batch, rate(eager), rate(best),
+             seconds[1] < seconds[2] ? "fp32" : "bf16", rate(seconds[3]), rate(seconds[4]),
+             eager / seconds[4], best / seconds[4]);
+  std::fflush(stdout);
+}
+
+// Eager, channels-last float32, channels-last autocast; ours in float32 and bfloat16.
+void MeasureNetwork(const std::string& name, std::int64_t batch, const Setting& setting) {
+  NetworkOptions options;
+  if (!Network_Parse(name, &options.network)) {
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("--network {}: not known", name));
+  }
+  Backbone fp32(options, {}, 1);
+  TrainingOptions half;
+  half.precision = at::kBFloat16;
+  Backbone bf16(options, half, 1);
+  const at::Tensor images = torch::randn({batch, 3, 112, 112});
+  const at::Tensor gradients = torch::randn({batch, options.embedding_size}) / 100;
+  const Graph& graph = fp32.graph();
+  Reference eager(graph, fp32.state(), Reference::Kind::kEager);
+  Reference last(graph, fp32.state(), Reference::Kind::kChannelsLast);
+  Reference autocast(graph, fp32.state(), Reference::Kind::kAutocast);
+  InferencePlan fp32_plan(graph, fp32.state(), {at::kFloat, batch});
+  InferencePlan bf16_plan(graph, fp32.state(), {at::kBFloat16, batch});
+  const auto forward = [&](Reference& reference) {
+    return [&reference, &images] {
+      const torch::NoGradGuard no_grad;
+      reference.Forward(images, false);
+    };
+  };
+  const auto train = [&](Reference& reference) {
+    return [&reference, &images, &gradients] { reference.Train(images, gradients); };
+  };
+  const auto own = [&](Backbone& backbone) {
+    return [&backbone, &images, &gradients] {
+      backbone.Forward(images);
+      backbone.Backward(gradients);
+      backbone.parameters().gradients().zero_();
+    };
+  };
+  PrintLine(name, "forward", batch,
+            Measure({forward(eager), forward(last), forward(autocast),
+                     [&] { fp32_plan.Run(images); }, [&] { bf16_plan.Run(images); }},
+                    setting.seconds));
+  if (batch == 1) return;  // one image has no batch statistics
+  PrintLine(
+      name, "training", batch,
+      Measure({train(eager), train(last), train(autocast), own(fp32), own(bf16)}, setting.seconds));
+}
+
+int Run(const Setting& setting) {
+  at::set_num_threads(setting.threads);
+  fmt::print("images/s, {} threads; ratios are ours in bf16 over the reference\n", setting.threads);
+  fmt::print("{:<6} {:<8} {:>5} {:>8} {:>14} {:>8} {:>8} {:>9} {:>8}\n", "", "", "batch", "eager",
+             "best", "fp32", "bf16", "x eager", "x best");
+  for (const std::string& network : setting.networks) {
+    for (const std::int64_t batch : setting.batches) MeasureNetwork(network, batch, setting);
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace fr
+
+int main(int argc, char** argv) {
+  fr::Setting setting;
+  CLI::App app("Measures the backbones.", "bench_backbone");
+  app.add_option("--network", setting.networks)->delimiter(',');
+  app.add_option("--batch", setting.batches)->delimiter(',')->check(CLI::PositiveNumber);
+  app.add_option("--threads", setting.threads)->check(CLI::PositiveNumber);
+  app.add_option("--seconds", setting.seconds, "for each candidate of a line");
+  return fr::RunCommand(app, argc, argv, [&] { return fr::Run(setting); });
+}

@@ -1,0 +1,14 @@
+#pragma once
+// What happens to pixels before a network sees them.
+
+namespace fr {
+
+// (pixel - mean) / std, pixels 0..255 RGB. The default is that of arcface_torch, and of everything
+// trained here; MXNet's models divide by 128.
+struct Preprocessing {
+  double mean = 127.5;
+  double std = 127.5;
+  bool operator==(const Preprocessing&) const = default;
+};
+
+}  // namespace fr

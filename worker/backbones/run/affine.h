@@ -1,0 +1,29 @@
+#pragma once
+// y = act(scale x + offset + residual) by channel: what is left of batch norm, bias, activation and
+// shortcut in inference.
+
+#include <optional>
+
+#include <torch/torch.h>
+
+#include "worker/backbones/kernels/backbone_kernels.h"
+
+namespace fr {
+
+// Vectors are [c] float32, contiguous; an undefined scale is 1, an undefined offset 0.
+struct Affine {
+  at::Tensor scale;
+  at::Tensor offset;
+  Activation activation = Activation::kNone;
+  at::Tensor slope;  // kPrelu alone
+};
+
+// x and residual (may be undefined) [n, c, h, w] channels-last or [n, c], of one type. In place if
+// `in_place`: the result is x.
+at::Tensor ApplyAffine(const Affine& affine, const at::Tensor& x, const at::Tensor& residual,
+                       bool in_place);
+
+// x becomes y = x + residual; returns scale y + offset.
+at::Tensor SumThenAffine(const Affine& affine, at::Tensor& x, const at::Tensor& residual);
+
+}  // namespace fr

@@ -1,0 +1,38 @@
+#pragma once
+// The network of a training run: its graph, its tensors, and its forward and backward pass.
+
+#include <cstdint>
+#include <memory>
+
+#include <torch/torch.h>
+
+#include "worker/backbones/graph.h"
+#include "worker/backbones/network.h"
+#include "worker/backbones/run/network_state.h"
+#include "worker/backbones/run/training_plan.h"
+
+namespace fr {
+
+// images [n, 3, 112, 112] float32, (x - 127.5) / 127.5 -> embeddings [n, d] float32, not
+// normalised.
+class Backbone {
+ public:
+  // With weights drawn as the network's authors draw them, from `seed`. Throws
+  // Error(kInvalidArgument) for options that make no network.
+  Backbone(const NetworkOptions& network, const TrainingOptions& training, std::uint64_t seed);
+
+  // See TrainingPlan.
+  at::Tensor Forward(const at::Tensor& images) { return plan_.Forward(images); }
+  void Backward(const at::Tensor& embedding_gradients) { plan_.Backward(embedding_gradients); }
+
+  const Graph& graph() const { return graph_; }
+  NetworkState& state() { return state_; }
+  FlatParameters& parameters() { return state_.trained(); }
+
+ private:
+  Graph graph_;
+  NetworkState state_;
+  TrainingPlan plan_;
+};
+
+}  // namespace fr

@@ -1,0 +1,39 @@
+#pragma once
+// What a node computes, in stock LibTorch operators: the definition that everything faster is
+// checked against, differentiable by autograd.
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "worker/backbones/graph.h"
+#include "worker/backbones/run/network_state.h"
+
+namespace fr {
+
+struct ComputeMode {
+  bool training = false;
+  // Dropout, drop path and hidden tokens; without it they do nothing, even in training.
+  bool randomness = true;
+  // Out and in: which tokens a kHideTokens node kept, [n, kept] int64, by node name. A node that is
+  // computed again keeps the same; so do dropout and drop path (factors of their input).
+  // Needed where there is randomness.
+  std::map<std::string, at::Tensor>* drawn = nullptr;
+  bool update_running = true;  // batch norm's running statistics, in training
+};
+
+// `inputs` [n, ...] float32 or bfloat16, the values of the node's inputs; `parameters` as
+// NetworkState::Of gives them -> the node's value, of the inputs' type; kFlatten gives float32.
+at::Tensor ComputeNode(const Graph& graph, int index, const std::vector<at::Tensor>& inputs,
+                       const std::vector<at::Tensor>& parameters, const ComputeMode& mode);
+
+// The whole graph, node after node: images [n, 3, h, w] -> embeddings [n, d] float32. `precision`
+// bfloat16 computes as torch.autocast would, but for what follows kFlatten. With `values`, every
+// node's value is kept there, by name.
+at::Tensor ComputeGraph(const Graph& graph, const NetworkState& state, const at::Tensor& images,
+                        at::ScalarType precision, const ComputeMode& mode,
+                        std::map<std::string, at::Tensor>* values = nullptr);
+
+}  // namespace fr

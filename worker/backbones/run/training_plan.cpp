@@ -1,0 +1,199 @@
+#include "worker/backbones/run/training_plan.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "worker/backbones/run/steps.h"
+
+namespace fr {
+namespace {
+
+std::optional<int> OnlyUser(const Graph& graph, const std::vector<int>& uses, int node) {
+  if (uses[static_cast<std::size_t>(node)] != 1) return std::nullopt;
+  for (int i = node + 1; i <= graph.output(); ++i) {
+    for (const int input : graph.node(i).inputs) {
+      if (input == node) return i;
+    }
+  }
+  return std::nullopt;
+}
+
+bool IsActivation(Op op) { return op == Op::kPRelu || op == Op::kRelu || op == Op::kRelu6; }
+
+// The batch norm `norm` with the activation or the sum that alone uses it.
+NormNodes Fuse(const Graph& graph, const std::vector<int>& uses, int norm,
+               const std::vector<int>& fused_into) {
+  NormNodes nodes{norm, {}, {}, norm};
+  const std::optional<int> user = OnlyUser(graph, uses, norm);
+  if (!user || graph.node(*user).block != graph.node(norm).block) return nodes;
+  const Node& next = graph.node(*user);
+  if (IsActivation(next.op)) {
+    nodes.activation = *user;
+    nodes.output = *user;
+  } else if (next.op == Op::kAdd && next.factor == 1 && next.inputs[0] != next.inputs[1] &&
+             fused_into[static_cast<std::size_t>(*user)] < 0) {
+    nodes.residual = next.inputs[0] == norm ? next.inputs[1] : next.inputs[0];
+    nodes.output = *user;
+  }
+  return nodes;
+}
+
+// For each node the batch norm that computes it on the way, or -1; and what each norm does.
+struct Fusion {
+  std::vector<int> fused_into;
+  std::map<int, NormNodes> by_output;
+  std::set<int> inner;  // values that never come to be
+};
+
+Fusion PlanFusion(const Graph& graph) {
+  const std::vector<int> uses = graph.UseCounts();
+  Fusion fusion;
+  fusion.fused_into.assign(graph.nodes().size(), -1);
+  for (int i = 0; i <= graph.output(); ++i) {
+    if (graph.node(i).op != Op::kBatchNorm) continue;
+    const NormNodes nodes = Fuse(graph, uses, i, fusion.fused_into);
+    fusion.fused_into[static_cast<std::size_t>(nodes.output)] = i;
+    fusion.by_output[nodes.output] = nodes;
+    if (nodes.output != i) fusion.inner.insert(i);
+  }
+  return fusion;
+}
+
+}  // namespace
+
+// Steps [begin, end) of one block, and what they read that others computed.
+struct TrainingPlan::Block {
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  std::vector<int> inputs;
+  std::set<int> read_within;
+  std::vector<at::Tensor> kept;  // the inputs' values, between the passes
+};
+
+TrainingPlan::TrainingPlan(const Graph& graph, const NetworkState& state,
+                           const TrainingOptions& options)
+    : graph_(graph),
+      options_(options),
+      uses_(graph.nodes().size(), 0),
+      tape_(graph.nodes().size()) {
+  MakeSteps(graph, state);
+  for (const auto& step : steps_) {
+    for (const int input : step->inputs()) ++uses_[static_cast<std::size_t>(input)];
+  }
+  if (options_.recompute) MakeBlocks();
+}
+
+TrainingPlan::~TrainingPlan() = default;
+
+void TrainingPlan::MakeSteps(const Graph& graph, const NetworkState& state) {
+  const Fusion fusion = PlanFusion(graph);
+  for (int i = 0; i <= graph.output(); ++i) {
+    const auto norm = fusion.by_output.find(i);
+    if (norm != fusion.by_output.end()) {
+      steps_.push_back(MakeNormStep(graph, norm->second, state, options_.batch_norm_comm));
+      continue;
+    }
+    if (fusion.inner.contains(i)) continue;
+    switch (graph.node(i).op) {
+      case Op::kInput:
+        break;
+      case Op::kConv:
+        steps_.push_back(MakeConvStep(graph, i, state));
+        break;
+      case Op::kLinear:
+        steps_.push_back(MakeLinearStep(graph, i, state));
+        break;
+      case Op::kAdd:
+        steps_.push_back(MakeAddStep(graph, i));
+        break;
+      default:
+        steps_.push_back(MakeAutogradStep(graph, i, state));
+    }
+  }
+}
+
+void TrainingPlan::MakeBlocks() {
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    if (i == 0 || steps_[i]->block() != steps_[i - 1]->block()) {
+      blocks_.emplace_back();
+      blocks_.back().begin = i;
+    }
+    blocks_.back().end = i + 1;
+  }
+  for (Block& block : blocks_) {
+    std::set<int> own;
+    std::set<int> outer;
+    for (std::size_t i = block.begin; i < block.end; ++i) {
+      for (const int input : steps_[i]->inputs()) {
+        (own.contains(input) ? block.read_within : outer).insert(input);
+      }
+      own.insert(steps_[i]->output());
+    }
+    block.inputs.assign(outer.begin(), outer.end());
+  }
+}
+
+PassMode TrainingPlan::Mode() {
+  PassMode mode;
+  mode.compute.training = true;
+  mode.compute.randomness = options_.randomness;
+  mode.compute.drawn = &drawn_;
+  return mode;
+}
+
+at::Tensor TrainingPlan::Forward(const at::Tensor& images) {
+  const torch::NoGradGuard no_grad;
+  drawn_.clear();
+  std::vector<int> uses = uses_;
+  tape_.value(0) = images.to(options_.precision).contiguous(torch::MemoryFormat::ChannelsLast);
+  auto block = blocks_.begin();
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    if (block != blocks_.end() && i == block->begin) {
+      block->kept.clear();
+      for (const int input : block->inputs) block->kept.push_back(tape_.value(input));
+    }
+    Step& step = *steps_[i];
+    step.Forward(tape_, Mode());
+    for (const int input : step.inputs()) {
+      if (--uses[static_cast<std::size_t>(input)] == 0) tape_.value(input).reset();
+    }
+    if (block != blocks_.end() && i + 1 == block->end) {
+      for (std::size_t j = block->begin; j < block->end; ++j) steps_[j]->Forget();
+      ++block;
+    }
+  }
+  return std::exchange(tape_.value(graph_.output()), at::Tensor()).to(torch::kFloat32);
+}
+
+void TrainingPlan::ForwardAgain(const Block& block) {
+  for (std::size_t i = 0; i < block.inputs.size(); ++i) {
+    tape_.value(block.inputs[i]) = block.kept[i];
+  }
+  PassMode mode = Mode();
+  mode.again = true;
+  mode.compute.update_running = false;
+  for (std::size_t i = block.begin; i < block.end; ++i) {
+    mode.result_unused = !block.read_within.contains(steps_[i]->output());
+    steps_[i]->Forward(tape_, mode);
+  }
+  for (const int input : block.inputs) tape_.value(input).reset();
+  for (std::size_t i = block.begin; i < block.end; ++i) tape_.value(steps_[i]->output()).reset();
+}
+
+void TrainingPlan::Backward(const at::Tensor& embedding_gradients) {
+  const torch::NoGradGuard no_grad;
+  tape_.AddGradient(graph_.output(), embedding_gradients);
+  auto block = blocks_.rbegin();
+  for (std::size_t i = steps_.size(); i-- > 0;) {
+    if (block != blocks_.rend() && i + 1 == block->end) {
+      ForwardAgain(*block);
+      block->kept.clear();
+      ++block;
+    }
+    steps_[i]->Backward(tape_);
+  }
+}
+
+}  // namespace fr

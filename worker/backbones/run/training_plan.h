@@ -1,0 +1,64 @@
+#pragma once
+// A network as training runs it: nodes fused where that saves passes over memory, gradients by the
+// chain rule from step to step.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "worker/backbones/graph.h"
+#include "worker/backbones/run/network_state.h"
+#include "worker/backbones/run/tape.h"
+
+namespace fr {
+
+class Communicator;
+
+struct TrainingOptions {
+  // Of activations and of the products of convolutions and linear layers before kFlatten: float32
+  // or bfloat16. Parameters, their gradients, sums and statistics are float32 or better.
+  at::ScalarType precision = at::kFloat;
+  // Between the passes only the blocks' ends are kept; the rest is computed a second time.
+  bool recompute = false;
+  // Not null: batch-norm layers take their statistics over all ranks; Forward and Backward are then
+  // collective. Not owned.
+  Communicator* batch_norm_comm = nullptr;
+  bool randomness = true;  // dropout, drop path, hidden tokens
+};
+
+class TrainingPlan {
+ public:
+  // `graph` and `state` outlive the plan.
+  TrainingPlan(const Graph& graph, const NetworkState& state, const TrainingOptions& options);
+  ~TrainingPlan();
+
+  // images [n, 3, h, w] float32 -> embeddings [n, d] float32. Updates the running statistics and
+  // keeps what Backward needs.
+  at::Tensor Forward(const at::Tensor& images);
+
+  // Adds to the gradients of `state`'s trained parameters, given those of the latest embeddings
+  // [n, d] float32. Once after each Forward.
+  void Backward(const at::Tensor& embedding_gradients);
+
+ private:
+  struct Block;
+
+  void MakeSteps(const Graph& graph, const NetworkState& state);
+  void MakeBlocks();
+  void ForwardAgain(const Block& block);
+  PassMode Mode();
+
+  const Graph& graph_;
+  TrainingOptions options_;
+  std::vector<std::unique_ptr<Step>> steps_;
+  std::vector<Block> blocks_;  // of `recompute`
+  std::vector<int> uses_;      // of each node's value, by steps
+  std::map<std::string, at::Tensor> drawn_;
+  Tape tape_;
+};
+
+}  // namespace fr
