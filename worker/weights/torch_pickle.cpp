@@ -343,6 +343,7 @@ std::vector<TorchStorage> StoragesOf(const Pickle& pickle) {
     }
   }
   std::vector<TorchStorage> list;
+  list.reserve(storages.size());
   for (const auto& [key, storage] : storages) list.push_back(storage);
   return list;
 }
