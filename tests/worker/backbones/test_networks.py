@@ -21,9 +21,6 @@ import torch
 TRACE = pathlib.Path(os.environ["FR_BIN_DIR"]) / "network_trace"
 EMBEDDING_SIZE = 32
 IMAGES = 4  # the last batch norm takes its statistics of no more values than this
-# What rounding leaves of gradients that are zero, those of biases that the next batch norm takes
-# away: a share of the largest gradient's norm.
-FLOOR = 1e-5
 
 # A network with its own output; then what has an output or a gate of another kind.
 CASES = [(name, None, False) for name in reference_networks.NAMES] + [
@@ -60,7 +57,10 @@ class Weights:
         self.embedding_gradients = torch.randn(IMAGES, EMBEDDING_SIZE, generator=generator)
         self.model = reference_networks.make(name, EMBEDDING_SIZE, output, squeeze_excite)
         pools = any(isinstance(module, torch.nn.MaxPool2d) for module in self.model.modules())
-        self.tolerance = 1e-2 if pools else 2e-3  # of gradients with smooth weights
+        # Of gradients. What rounding leaves of those that are zero, of biases that the next batch
+        # norm takes away, is a share of the largest gradient's norm; more where biases are large.
+        self.tolerance = (0.03 if pools else 0.002) if smooth else 0.1
+        self.floor = 3e-5 if smooth else 1e-5
         reference_networks.randomize(self.model, seed=1)
         if smooth:
             reference_networks.avoid_kinks(self.model, self.images, seed=2)
@@ -155,15 +155,16 @@ def test_bf16_embedding_points_the_same_way(rough):
     assert lost[0] < max(0.01, 2 * lost[1])
 
 
-def assert_gradients_agree(trace, expected, tolerance):
+def assert_gradients_agree(trace, weights):
     """Returns the norm below which a gradient may be what rounding leaves of none."""
+    _, expected, _ = weights.trained
     gradients = group(trace, "gradient:")
     assert gradients.keys() == expected.keys()
-    floor = FLOOR * max(float(gradient.norm()) for gradient in expected.values())
+    floor = weights.floor * max(float(gradient.norm()) for gradient in expected.values())
     wrong = {
         name: (float((gradients[name] - gradient).norm()), float(gradient.norm()))
         for name, gradient in expected.items()
-        if not (gradients[name] - gradient).norm() <= tolerance * gradient.norm() + floor
+        if not (gradients[name] - gradient).norm() <= weights.tolerance * gradient.norm() + floor
     }
     assert wrong == {}
     return floor
@@ -171,10 +172,10 @@ def assert_gradients_agree(trace, expected, tolerance):
 
 @pytest.mark.parametrize("path", ["plain", "fused"])
 def test_training_step_agrees(smooth, path):
-    embedding, gradients, buffers = smooth.trained
+    embedding, _, buffers = smooth.trained
     trace = smooth.trace("--mode", "train", "--path", path)
     assert error(trace["embedding"], embedding) < 1e-4
-    assert_gradients_agree(trace, gradients, smooth.tolerance)
+    assert_gradients_agree(trace, smooth)
     statistics = group(trace, "buffer:")
     errors = {name: error(statistics[name], value) for name, value in buffers.items()}
     assert {name: e for name, e in errors.items() if not e < 1e-4} == {}
@@ -185,7 +186,7 @@ def test_training_step_agrees(smooth, path):
 def test_gradients_reach_every_parameter(rough, path):
     _, expected, _ = rough.trained
     trace = rough.trace("--mode", "train", "--path", path)
-    floor = assert_gradients_agree(trace, expected, 0.1)
+    floor = assert_gradients_agree(trace, rough)
     learning = {name for name, gradient in expected.items() if gradient.norm() > floor}
     still = {name for name in learning if not trace["gradient:" + name].any()}
     assert still == set()
@@ -195,8 +196,8 @@ def test_gradients_reach_every_parameter(rough, path):
 
 
 def test_recomputing_changes_nothing(smooth):
-    _, gradients, buffers = smooth.trained
+    _, _, buffers = smooth.trained
     trace = smooth.trace("--mode", "train", "--path", "fused", "--recompute")
-    assert_gradients_agree(trace, gradients, smooth.tolerance)
+    assert_gradients_agree(trace, smooth)
     for name, value in buffers.items():  # updated once, not twice
         assert error(trace["buffer:" + name], value) < 1e-4, name
