@@ -45,6 +45,10 @@ Init ResolveWeight(const WeightInit& init, const std::vector<std::int64_t>& shap
       return {Init::Kind::kTruncatedNormal, init.value};
     case WeightInit::Kind::kKaimingFanOut:
       return {Init::Kind::kNormal, std::sqrt(2 / fan_out)};
+    case WeightInit::Kind::kKaimingFanIn:
+      return {Init::Kind::kNormal, std::sqrt(2 / fan_in)};
+    case WeightInit::Kind::kUniformFanIn:
+      return {Init::Kind::kUniform, std::sqrt(init.value / fan_in)};
     case WeightInit::Kind::kTorch:
       break;
   }
@@ -52,10 +56,7 @@ Init ResolveWeight(const WeightInit& init, const std::vector<std::int64_t>& shap
 }
 
 Init ResolveBias(const WeightInit& init, const std::vector<std::int64_t>& weight_shape) {
-  if (init.kind == WeightInit::Kind::kKaimingFanOut ||
-      init.kind == WeightInit::Kind::kTruncatedNormal) {
-    return kZero;
-  }
+  if (init.kind != WeightInit::Kind::kTorch && init.kind != WeightInit::Kind::kNormal) return kZero;
   const auto fan_in = static_cast<double>(Product(weight_shape) / weight_shape.front());
   return {Init::Kind::kUniform, 1 / std::sqrt(fan_in)};
 }
@@ -146,6 +147,16 @@ void GraphBuilder::Fail(const std::string& name, const std::string& what) {
   throw Error(ErrorCode::kInvalidArgument, fmt::format("network node '{}': {}", name, what));
 }
 
+void GraphBuilder::RequireMap(const std::string& name, int x) const {
+  if (shape(x).size() == 3) return;
+  Fail(name, fmt::format("it needs a feature map [c, h, w], not [{}]", fmt::join(shape(x), ", ")));
+}
+
+void GraphBuilder::RequireTokens(const std::string& name, int x) const {
+  if (shape(x).size() == 2) return;
+  Fail(name, fmt::format("it needs tokens [t, d], not [{}]", fmt::join(shape(x), ", ")));
+}
+
 const std::vector<std::int64_t>& GraphBuilder::shape(int x) const { return graph_.node(x).shape; }
 
 Node& GraphBuilder::Append(Op op, const std::string& name, std::vector<int> inputs,
@@ -169,8 +180,9 @@ int GraphBuilder::Pointwise(Op op, const std::string& name, int x) {
 }
 
 int GraphBuilder::Conv(const std::string& name, int x, const ConvSpec& spec) {
+  RequireMap(name, x);
   const std::vector<std::int64_t> in = shape(x);
-  if (in.size() != 3) Fail(name, "a convolution needs a feature map [c, h, w]");
+  if (spec.stride < 1) Fail(name, "a stride of at least 1 is needed");
   if (spec.groups < 1 || in[0] % spec.groups != 0 || spec.out % spec.groups != 0) {
     Fail(name, fmt::format("{} channels in and {} out do not divide into {} groups", in[0],
                            spec.out, spec.groups));
@@ -239,6 +251,7 @@ int GraphBuilder::Add(const std::string& name, int a, int b, double factor) {
 }
 
 int GraphBuilder::Multiply(const std::string& name, int x, int gate) {
+  RequireMap(name, x);
   if (shape(gate) != std::vector<std::int64_t>{channels(x), 1, 1}) {
     Fail(name, "the gate must have one value a channel");
   }
@@ -247,11 +260,13 @@ int GraphBuilder::Multiply(const std::string& name, int x, int gate) {
 }
 
 int GraphBuilder::Concat(const std::string& name, const std::vector<int>& inputs) {
+  if (inputs.empty()) Fail(name, "nothing to concatenate");
   std::vector<std::int64_t> out = shape(inputs.front());
   out[0] = 0;
   for (const int input : inputs) {
+    RequireMap(name, input);
     const std::vector<std::int64_t>& in = shape(input);
-    if (in.size() != 3 || in[1] != out[1] || in[2] != out[2]) {
+    if (in[1] != out[1] || in[2] != out[2]) {
       Fail(name, "feature maps of different sizes cannot be concatenated");
     }
     out[0] += in[0];
@@ -261,6 +276,7 @@ int GraphBuilder::Concat(const std::string& name, const std::vector<int>& inputs
 }
 
 int GraphBuilder::Slice(const std::string& name, int x, std::int64_t begin, std::int64_t end) {
+  RequireMap(name, x);
   std::vector<std::int64_t> out = shape(x);
   if (begin < 0 || end > out[0]) {
     Fail(name, fmt::format("channels [{}, {}) of {} are not there", begin, end, out[0]));
@@ -273,8 +289,9 @@ int GraphBuilder::Slice(const std::string& name, int x, std::int64_t begin, std:
 }
 
 int GraphBuilder::Pool(Op op, const std::string& name, int x, const PoolSpec& spec) {
+  RequireMap(name, x);
+  if (spec.stride < 1) Fail(name, "a stride of at least 1 is needed");
   const std::vector<std::int64_t> in = shape(x);
-  if (in.size() != 3) Fail(name, "pooling needs a feature map [c, h, w]");
   Node& node = Append(op, name, {x},
                       {in[0], Places(in[1], spec.kernel, spec.stride, spec.padding, spec.ceil_mode),
                        Places(in[2], spec.kernel, spec.stride, spec.padding, spec.ceil_mode)});
@@ -294,6 +311,7 @@ int GraphBuilder::AveragePool(const std::string& name, int x, const PoolSpec& sp
 }
 
 int GraphBuilder::GlobalAveragePool(const std::string& name, int x) {
+  RequireMap(name, x);
   Append(Op::kGlobalAveragePool, name, {x}, {channels(x), 1, 1});
   return Last();
 }
@@ -324,12 +342,14 @@ int GraphBuilder::Linear(const std::string& name, int x, std::int64_t out, bool 
 }
 
 int GraphBuilder::Tokens(const std::string& name, int x) {
+  RequireMap(name, x);
   const std::vector<std::int64_t> in = shape(x);
   Append(Op::kTokens, name, {x}, {in[1] * in[2], in[0]});
   return Last();
 }
 
 int GraphBuilder::AddPositions(const std::string& name, int x, Init init) {
+  RequireTokens(name, x);
   const std::vector<std::int64_t> in = shape(x);
   Append(Op::kAddPositions, name, {x}, in).parameters = {
       {name, {1, in[0], in[1]}, Parameter::Role::kTrained, init}};
@@ -337,8 +357,9 @@ int GraphBuilder::AddPositions(const std::string& name, int x, Init init) {
 }
 
 int GraphBuilder::Attention(const std::string& name, int qkv, std::int64_t heads) {
+  RequireTokens(name, qkv);
   const std::vector<std::int64_t> in = shape(qkv);
-  if (in.size() != 2 || in[1] % (3 * heads) != 0) {
+  if (heads < 1 || in[1] % (3 * heads) != 0) {
     Fail(name, fmt::format("tokens of {} values do not divide into queries, keys and values of {} "
                            "heads",
                            in.back(), heads));
@@ -354,11 +375,16 @@ int GraphBuilder::DropPath(const std::string& name, int x, double probability) {
 }
 
 int GraphBuilder::HideTokens(const std::string& name, int x, double probability) {
+  RequireTokens(name, x);
   Append(Op::kHideTokens, name, {x}, shape(x)).probability = probability;
   return Last();
 }
 
 int GraphBuilder::RestoreTokens(const std::string& name, int x, int hidden, Init init) {
+  RequireTokens(name, x);
+  if (graph_.node(hidden).op != Op::kHideTokens || shape(hidden) != shape(x)) {
+    Fail(name, fmt::format("'{}' hides none of its tokens", graph_.node(hidden).name));
+  }
   const std::vector<std::int64_t> in = shape(x);
   Append(Op::kRestoreTokens, name, {x, hidden}, in).parameters = {
       {name, {1, 1, in[1]}, Parameter::Role::kTrained, init}};

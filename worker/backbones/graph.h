@@ -143,6 +143,8 @@ struct WeightInit {
     kNormal,           // standard deviation `value`; bias as kTorch
     kTruncatedNormal,  // standard deviation `value`; bias 0
     kKaimingFanOut,    // normal, standard deviation sqrt(2 / fan out); bias 0
+    kKaimingFanIn,     // normal, standard deviation sqrt(2 / fan in); bias 0
+    kUniformFanIn,     // uniform within +-sqrt(value / fan in); bias 0: MXNet's Xavier
   };
   Kind kind = Kind::kTorch;
   double value = 0;
@@ -204,6 +206,8 @@ class GraphBuilder {
   int Last() const { return static_cast<int>(graph_.nodes_.size()) - 1; }
   int Pointwise(Op op, const std::string& name, int x);
   int Pool(Op op, const std::string& name, int x, const PoolSpec& spec);
+  void RequireMap(const std::string& name, int x) const;     // [c, h, w]
+  void RequireTokens(const std::string& name, int x) const;  // [t, d]
   [[noreturn]] static void Fail(const std::string& name, const std::string& what);
 
   Graph graph_;

@@ -1,5 +1,6 @@
 #include "worker/backbones/mobilefacenet.h"
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -7,6 +8,9 @@
 
 namespace fr {
 namespace {
+
+constexpr double kMxnetEpsilon = 1e-3;  // MXNet's own default
+constexpr double kMxnetOutputEpsilon = 2e-5;
 
 // Writes the modules of arcface_torch's mobilefacenet.py under its names: a block's parts lie under
 // "layers".
@@ -41,13 +45,14 @@ class Writer {
   }
 
   // The whole map in one depthwise convolution, then the embedding.
-  int Gdc(const std::string& name, int x, std::int64_t embedding_size) {
+  int Gdc(const std::string& name, int x, std::int64_t embedding_size, bool mxnet) {
     b_.BeginBlock();
     const std::int64_t channels = b_.channels(x);
     x = Linear(name + ".layers.0", x, {.out = channels, .kernel = {7, 7}, .groups = channels});
     x = b_.Flatten(name + ".layers.1", x);
-    x = b_.Linear(name + ".layers.2", x, embedding_size, /*bias=*/false);
-    return b_.BatchNorm(name + ".layers.3", x);
+    x = b_.Linear(name + ".layers.2", x, embedding_size, /*bias=*/mxnet);
+    if (mxnet) b_.set_batch_norm_epsilon(kMxnetOutputEpsilon);
+    return b_.BatchNorm(name + ".layers.3", x, /*fixed_weight=*/mxnet);
   }
 
  private:
@@ -56,14 +61,15 @@ class Writer {
 
 }  // namespace
 
-Graph MakeMobileFaceNet(const std::array<int, 4>& blocks, int scale,
-                        const NetworkOptions& options) {
+Graph MakeMobileFaceNet(const MobileFaceNetSpec& spec, const NetworkOptions& options) {
   GraphBuilder b;
   b.set_conv_init({WeightInit::Kind::kKaimingFanOut});
   b.set_linear_init({WeightInit::Kind::kKaimingFanOut});
+  if (spec.mxnet) b.set_batch_norm_epsilon(kMxnetEpsilon);
   Writer w(b);
-  const std::int64_t narrow = std::int64_t{64} * scale;
-  const std::int64_t wide = std::int64_t{128} * scale;
+  const std::array<int, 4>& blocks = spec.blocks;
+  const std::int64_t narrow = 64 * spec.scale;
+  const std::int64_t wide = 128 * spec.scale;
   int x = w.Conv("layers.0", b.input(),
                  {.out = narrow, .kernel = {3, 3}, .stride = 2, .padding = {1, 1}});
   if (blocks[0] == 1) {
@@ -81,8 +87,10 @@ Graph MakeMobileFaceNet(const std::array<int, 4>& blocks, int scale,
   b.BeginBlock();
   x = w.Conv("conv_sep", x, {.out = 512});
   if (options.output.value_or(ModelSpec::GDC) == ModelSpec::GDC) {
-    w.Gdc("features", x, options.embedding_size);
+    RefuseDropout(options.dropout);
+    w.Gdc("features", x, options.embedding_size, spec.mxnet);
   } else {
+    if (spec.mxnet) b.set_batch_norm_epsilon(kMxnetOutputEpsilon);
     AddOutput(b, x, *options.output, options.embedding_size, options.dropout);
   }
   return b.Finish();

@@ -3,11 +3,29 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "worker/backbones/densenet.h"
+#include "worker/backbones/dpn.h"
+#include "worker/backbones/inception_resnet_v2.h"
 #include "worker/backbones/ir_resnet.h"
 #include "worker/backbones/mobilefacenet.h"
+#include "worker/backbones/mobilenet.h"
+#include "worker/backbones/vit.h"
 
 namespace fr {
 namespace {
+
+constexpr DpnSpec kDpn68 = {.stem = 10,
+                            .width = 64,
+                            .bottleneck = 128,
+                            .groups = 32,
+                            .blocks = {3, 4, 12, 3},
+                            .increase = {16, 32, 32, 64}};
+constexpr DpnSpec kDpn92 = {.stem = 64,
+                            .width = 256,
+                            .bottleneck = 96,
+                            .groups = 32,
+                            .blocks = {3, 4, 20, 3},
+                            .increase = {16, 32, 24, 128}};
 
 bool HasSqueezeExcite(Network network) {
   return network == Network::r18 || network == Network::r34 || network == Network::r50 ||
@@ -51,9 +69,35 @@ Graph MakeNetwork(const NetworkOptions& options) {
     case Network::r200:
       return MakeIrResNet({6, 26, 60, 6}, options);
     case Network::mbf:
-      return MakeMobileFaceNet({1, 4, 6, 2}, 2, options);
+      return MakeMobileFaceNet({.blocks = {1, 4, 6, 2}, .scale = 2}, options);
     case Network::mbf_large:
-      return MakeMobileFaceNet({2, 8, 12, 4}, 4, options);
+      return MakeMobileFaceNet({.blocks = {2, 8, 12, 4}, .scale = 4}, options);
+    case Network::y1:
+      return MakeMobileFaceNet({.blocks = {1, 4, 6, 2}, .scale = 1, .mxnet = true}, options);
+    case Network::m1:
+      return MakeMobileNet(options);
+    case Network::inception_resnet_v2:
+      return MakeInceptionResnetV2(options);
+    case Network::densenet121:
+      return MakeDenseNet({.growth = 32, .layers = {6, 12, 24, 16}}, options);
+    case Network::densenet161:
+      return MakeDenseNet({.growth = 48, .layers = {6, 12, 36, 24}}, options);
+    case Network::densenet169:
+      return MakeDenseNet({.growth = 32, .layers = {6, 12, 32, 32}}, options);
+    case Network::densenet201:
+      return MakeDenseNet({.growth = 32, .layers = {6, 12, 48, 32}}, options);
+    case Network::dpn68:
+      return MakeDpn(kDpn68, options);
+    case Network::dpn92:
+      return MakeDpn(kDpn92, options);
+    case Network::vit_t:
+      return MakeVit({.width = 256, .depth = 12, .drop_path = 0.1, .hidden_share = 0.1}, options);
+    case Network::vit_s:
+      return MakeVit({.width = 512, .depth = 12, .drop_path = 0.1, .hidden_share = 0.1}, options);
+    case Network::vit_b:
+      return MakeVit({.width = 512, .depth = 24, .drop_path = 0.1, .hidden_share = 0.1}, options);
+    case Network::vit_l:
+      return MakeVit({.width = 768, .depth = 24, .drop_path = 0.05, .hidden_share = 0.05}, options);
     default:
       break;
   }

@@ -21,8 +21,8 @@ struct NetworkOptions {
 
 // From aligned faces [3, 112, 112], (x - 127.5) / 127.5, to embeddings [embedding_size], not
 // normalised. Parameters carry the names of InsightFace's arcface_torch, else of timm or
-// torchvision, where these have the network. Throws Error(kInvalidArgument) for options that the
-// network does not have.
+// torchvision (m1: of InsightFace's fmobilenet.py). Throws Error(kInvalidArgument) for options that
+// the network does not have.
 Graph MakeNetwork(const NetworkOptions& options);
 
 NetworkOptions OptionsOf(const ModelSpec& spec);

@@ -2,6 +2,7 @@
 // From the last feature map to the embedding: the ways that InsightFace knows.
 
 #include <cstdint>
+#include <string>
 
 #include "proto/job.pb.h"
 #include "worker/backbones/graph.h"
@@ -9,8 +10,13 @@
 namespace fr {
 
 // Adds to `x` [c, h, w] the layers bn2, fc and features (GDC: gdc, gdc_bn, fc, features), by
-// arcface_torch's names. Returns the embedding [embedding_size].
+// arcface_torch's names with `prefix` before them: timm and torchvision call other parts
+// "features", too. Returns the embedding [embedding_size]. Throws Error(kInvalidArgument) for a
+// dropout that the output does not have.
 int AddOutput(GraphBuilder& builder, int x, ModelSpec::Output output, std::int64_t embedding_size,
-              double dropout);
+              double dropout, const std::string& prefix = "");
+
+// For outputs other than E: throws Error(kInvalidArgument) unless `dropout` is 0.
+void RefuseDropout(double dropout);
 
 }  // namespace fr

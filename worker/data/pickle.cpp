@@ -1,5 +1,6 @@
 #include "worker/data/pickle.h"
 
+#include <bit>
 #include <charconv>
 #include <cstring>
 #include <unordered_map>
@@ -13,10 +14,16 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
+constexpr std::string_view kOrderedDict = "collections.OrderedDict";
+
+// Values, memory slots and the height of the stack: a small file can ask for many.
+constexpr std::size_t kMaxValues = 1U << 22;
+
 // A stack machine, as Python's pickle module documents it (Lib/pickletools.py).
 class Unpickler {
  public:
-  explicit Unpickler(std::string_view bytes) : bytes_(bytes) {}
+  // Without `names`, plain values only.
+  Unpickler(std::string_view bytes, const PickleNames* names) : bytes_(bytes), names_(names) {}
 
   Pickle Run() {
     while (true) {
@@ -27,6 +34,7 @@ class Unpickler {
     }
     if (stack_.size() != 1 || !marks_.empty()) Fail("ends with an unfinished value");
     pickle_.root = stack_.back();
+    pickle_.size = at_;
     return std::move(pickle_);
   }
 
@@ -58,12 +66,28 @@ class Unpickler {
     return line;
   }
 
-  void Push(PickleValue value) {
-    pickle_.values.push_back(std::move(value));
-    stack_.push_back(pickle_.values.size() - 1);
+  void PushIndex(std::size_t value) {
+    if (stack_.size() == kMaxValues) Fail(fmt::format("more than {} values", kMaxValues));
+    stack_.push_back(value);
   }
-  void PushNumber(Kind kind, std::int64_t number) { Push({kind, number, {}, {}}); }
-  void PushBytes(int length_size) { Push({Kind::kBytes, 0, Take(TakeNumber(length_size)), {}}); }
+
+  void Push(PickleValue value) {
+    if (pickle_.values.size() == kMaxValues) Fail(fmt::format("more than {} values", kMaxValues));
+    pickle_.values.push_back(std::move(value));
+    PushIndex(pickle_.values.size() - 1);
+  }
+  void PushItems(Kind kind, std::vector<std::size_t> items) {
+    Push({kind, 0, 0, {}, std::move(items)});
+  }
+  void PushNumber(Kind kind, std::int64_t number) { Push({kind, number, 0, {}, {}}); }
+  void PushBytes(int length_size) { Push({Kind::kBytes, 0, 0, Take(TakeNumber(length_size)), {}}); }
+
+  // A big-endian double.
+  void PushFloat() {
+    std::uint64_t bits = 0;
+    for (const char byte : Take(8)) bits = bits << 8 | static_cast<unsigned char>(byte);
+    Push({Kind::kFloat, 0, std::bit_cast<double>(bits), {}, {}});
+  }
 
   // Values above `base`, taken off the stack.
   std::vector<std::size_t> PopFrom(std::size_t base) {
@@ -83,19 +107,86 @@ class Unpickler {
 
   void PushTuple(std::size_t size) {
     if (size > stack_.size()) Fail("takes more values than there are");
-    Push({Kind::kSequence, 0, {}, PopFrom(stack_.size() - size)});
+    PushItems(Kind::kSequence, PopFrom(stack_.size() - size));
+  }
+
+  std::size_t Pop() { return PopFrom(stack_.empty() ? 1 : stack_.size() - 1)[0]; }
+
+  // The value on top, above the last mark.
+  PickleValue& Top() {
+    if (stack_.empty() || (!marks_.empty() && marks_.back() == stack_.size())) {
+      Fail("takes more values than there are");
+    }
+    return pickle_.values[stack_.back()];
   }
 
   void AppendToList(const std::vector<std::size_t>& items) {
-    if (stack_.empty() || (!marks_.empty() && marks_.back() == stack_.size())) {
-      Fail("there is no list to append to");
-    }
-    PickleValue& list = pickle_.values[stack_.back()];
+    PickleValue& list = Top();
     if (list.kind != Kind::kSequence) Fail("appends to what is no list");
     list.items.insert(list.items.end(), items.begin(), items.end());
   }
 
+  void AddToDict(const std::vector<std::size_t>& items) {
+    PickleValue& dict = Top();
+    if (dict.kind != Kind::kDict) Fail("sets an item of what is no dictionary");
+    if (items.size() % 2 != 0) Fail("has a key without a value");
+    dict.items.insert(dict.items.end(), items.begin(), items.end());
+  }
+
+  void PushDict(std::vector<std::size_t> items) {
+    if (items.size() % 2 != 0) Fail("has a key without a value");
+    PushItems(Kind::kDict, std::move(items));
+  }
+
+  void PushName(std::string_view module, std::string_view name) {
+    const std::string full = fmt::format("{}.{}", module, name);
+    for (const std::string_view allowed : names_->allowed) {
+      if (allowed == full) return Push({Kind::kName, 0, 0, allowed, {}});
+    }
+    Fail(fmt::format("names {:?}, which is not executed{}{}", full.substr(0, 100),
+                     names_->advice.empty() ? "" : ": ", names_->advice));
+  }
+
+  void PushNameOfStack() {
+    const PickleValue& name = pickle_.values[Pop()];
+    const PickleValue& module = pickle_.values[Pop()];
+    if (name.kind != Kind::kBytes || module.kind != Kind::kBytes) Fail("a name is no text");
+    PushName(module.bytes, name.bytes);
+  }
+
+  void PushCall() {
+    const std::size_t arguments = Pop();
+    const std::size_t callee = Pop();
+    if (pickle_.values[callee].kind != Kind::kName ||
+        pickle_.values[arguments].kind != Kind::kSequence) {
+      Fail("calls what is no name, or with what is no tuple");
+    }
+    if (pickle_.values[callee].bytes == kOrderedDict) return PushOrderedDict(arguments);
+    PushItems(Kind::kCall, {callee, arguments});
+  }
+
+  // OrderedDict(), or of Python 2 OrderedDict([[key, value], ...]).
+  void PushOrderedDict(std::size_t arguments) {
+    std::vector<std::size_t> items;
+    for (const std::size_t pairs : pickle_.values[arguments].items) {
+      for (const std::size_t pair : pickle_.values[pairs].items) {
+        const PickleValue& both = pickle_.values[pair];
+        if (both.kind != Kind::kSequence || both.items.size() != 2) Fail("OrderedDict of no pairs");
+        // The pairs may have been remembered, and the call cost four bytes.
+        if (++copied_pairs_ > kMaxValues) Fail(fmt::format("more than {} values", kMaxValues));
+        items.insert(items.end(), both.items.begin(), both.items.end());
+      }
+    }
+    PushDict(std::move(items));
+  }
+
+  void IgnoreAttributes() {
+    Pop();
+    if (Top().kind != Kind::kDict) Fail("sets attributes of what is no OrderedDict");
+  }
+
   void Memoize(std::uint64_t key) {
+    if (memo_.size() == kMaxValues) Fail(fmt::format("remembers more than {} values", kMaxValues));
     if (stack_.empty()) Fail("there is nothing to remember");
     memo_[key] = stack_.back();
   }
@@ -103,7 +194,7 @@ class Unpickler {
   void Recall(std::uint64_t key) {
     const auto found = memo_.find(key);
     if (found == memo_.end()) Fail("recalls what was never remembered");
-    stack_.push_back(found->second);
+    PushIndex(found->second);
   }
 
   std::int64_t ParseInteger(std::string_view text) const {
@@ -141,28 +232,25 @@ class Unpickler {
         TakeNumber(8);
         return;
       case '(':
+        if (marks_.size() == kMaxValues) Fail(fmt::format("more than {} marks", kMaxValues));
         marks_.push_back(stack_.size());
         return;
       case ')':
       case ']':
-        Push({Kind::kSequence, 0, {}, {}});
+        PushItems(Kind::kSequence, {});
         return;
       case 't':
       case 'l':
-        Push({Kind::kSequence, 0, {}, PopToMark()});
+        PushItems(Kind::kSequence, PopToMark());
         return;
       case 0x85:
       case 0x86:
       case 0x87:  // TUPLE1, 2, 3
         PushTuple(opcode - 0x84U);
         return;
-      case 'a': {
-        if (stack_.empty()) Fail("there is nothing to append");
-        const std::size_t item = stack_.back();
-        stack_.pop_back();
-        AppendToList({item});
+      case 'a':
+        AppendToList({Pop()});
         return;
-      }
       case 'e':
         AppendToList(PopToMark());
         return;
@@ -188,6 +276,9 @@ class Unpickler {
         return;
       case 'J':
         PushNumber(Kind::kInt, static_cast<std::int32_t>(TakeNumber(4)));
+        return;
+      case 'G':
+        PushFloat();
         return;
       case 'K':
         PushNumber(Kind::kInt, static_cast<std::int64_t>(TakeNumber(1)));
@@ -235,20 +326,54 @@ class Unpickler {
       case 'j':
         return Recall(TakeNumber(4));
       default:
+        if (names_ != nullptr) return ExecuteSymbol(opcode);
         Fail(
-            fmt::format("opcode 0x{:02x} is none of those for lists, tuples, bytes, text, integers "
+            fmt::format("opcode 0x{:02x} is none of those for lists, tuples, bytes, text, numbers "
                         "and booleans; it is not executed",
                         opcode));
     }
   }
 
+  void ExecuteSymbol(unsigned char opcode) {
+    switch (opcode) {
+      case '}':
+        return PushDict({});
+      case 'd':
+        return PushDict(PopToMark());
+      case 's':
+        if (stack_.size() < 2) Fail("takes more values than there are");
+        return AddToDict(PopFrom(stack_.size() - 2));
+      case 'u':
+        return AddToDict(PopToMark());
+      case 'c': {
+        const std::string_view module = TakeLine();
+        return PushName(module, TakeLine());
+      }
+      case 0x93:  // STACK_GLOBAL
+        return PushNameOfStack();
+      case 'Q':  // BINPERSID
+        return PushItems(Kind::kPersistent, {Pop()});
+      case 'R':  // REDUCE
+        return PushCall();
+      case 'b':  // BUILD
+        return IgnoreAttributes();
+      default:
+        Fail(fmt::format(
+            "opcode 0x{:02x} is none of those that a checkpoint of tensors needs; it is not "
+            "executed",
+            opcode));
+    }
+  }
+
   std::string_view bytes_;
+  const PickleNames* names_;
   std::size_t at_ = 0;
   std::size_t opcode_at_ = 0;
   Pickle pickle_;
   std::vector<std::size_t> stack_;  // indices into pickle_.values
   std::vector<std::size_t> marks_;  // heights of stack_
   std::unordered_map<std::uint64_t, std::size_t> memo_;
+  std::size_t copied_pairs_ = 0;
 };
 
 void AppendNumber(std::string* out, std::uint64_t number, int size) {
@@ -257,7 +382,11 @@ void AppendNumber(std::string* out, std::uint64_t number, int size) {
 
 }  // namespace
 
-Pickle ReadPickle(std::string_view bytes) { return Unpickler(bytes).Run(); }
+Pickle ReadPickle(std::string_view bytes) { return Unpickler(bytes, nullptr).Run(); }
+
+Pickle ReadPickle(std::string_view bytes, const PickleNames& names) {
+  return Unpickler(bytes, &names).Run();
+}
 
 std::string WritePickle(const std::vector<std::string>& images, const std::vector<bool>& flags) {
   std::string out = "\x80\x03](";
