@@ -13,7 +13,7 @@ constexpr double kEpsilon = 1e-3;
 constexpr double kOutputEpsilon = 1e-5;
 constexpr int kBlocks35 = 10;
 constexpr int kBlocks17 = 20;
-constexpr int kBlocks8 = 9;  // and one without ReLU
+constexpr int kBlocks8 = 9;  // and one neither scaled nor with ReLU
 
 ConvSpec Conv1x1(std::int64_t out) { return {.out = out}; }
 ConvSpec Conv3x3(std::int64_t out) { return {.out = out, .kernel = {3, 3}, .padding = {1, 1}}; }
@@ -113,14 +113,14 @@ class Writer {
     return b_.Concat(name + ".concat", {branch0, branch1, branch2, branch3});
   }
 
-  int Block8(const std::string& name, int x, bool relu) {
+  int Block8(const std::string& name, int x, double scale, bool relu) {
     b_.BeginBlock();
     const int branch0 = Conv(name + ".branch0", x, Conv1x1(192));
     const int branch1 = Branch(name + ".branch1", x,
                                {Conv1x1(192),
                                 {.out = 224, .kernel = {1, 3}, .padding = {0, 1}},
                                 {.out = 256, .kernel = {3, 1}, .padding = {1, 0}}});
-    return Residual(name, x, {branch0, branch1}, 0.20, relu);
+    return Residual(name, x, {branch0, branch1}, scale, relu);
   }
 
  private:
@@ -138,8 +138,8 @@ Graph MakeInceptionResnetV2(const NetworkOptions& options) {
   x = w.Mixed6a("mixed_6a", x);
   for (int i = 0; i < kBlocks17; ++i) x = w.Block17("repeat_1." + std::to_string(i), x);
   x = w.Mixed7a("mixed_7a", x);
-  for (int i = 0; i < kBlocks8; ++i) x = w.Block8("repeat_2." + std::to_string(i), x, true);
-  x = w.Block8("block8", x, false);
+  for (int i = 0; i < kBlocks8; ++i) x = w.Block8("repeat_2." + std::to_string(i), x, 0.20, true);
+  x = w.Block8("block8", x, 1, false);
   b.BeginBlock();
   x = w.Conv("conv2d_7b", x, Conv1x1(1536));
   b.set_batch_norm_epsilon(kOutputEpsilon);

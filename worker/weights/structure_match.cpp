@@ -14,6 +14,9 @@
 namespace fr {
 namespace {
 
+// More are compared only in networks that were made to be ambiguous.
+constexpr std::size_t kMaxPairs = 1 << 20;
+
 bool IsPassedOver(Op op) { return op == Op::kDropout || op == Op::kFlatten || op == Op::kDropPath; }
 
 bool IsPassedOver(ForeignOp op) { return op == ForeignOp::kIdentity || op == ForeignOp::kFlatten; }
@@ -27,8 +30,7 @@ int SkipTheirs(const ForeignGraph& theirs, int index) {
 
 std::string PairText(const std::array<std::int64_t, 2>& pair) { return ShapeText(pair); }
 
-// "" if the windows are the same, else how they differ. A dimension of size one of ours is not
-// told apart: a stride over it changes nothing.
+// "" if the windows are the same, else how they differ.
 std::string WindowDifference(const Window& ours, const ForeignNode& theirs) {
   const auto differs = [](const char* what, const auto& mine, const auto& other) {
     return fmt::format("{} {} instead of {}", what, PairText(other), PairText(mine));
@@ -75,7 +77,8 @@ class Matcher {
   }
 
   StructureMatch Run() {
-    if (!Match(ours_.output(), theirs_.output)) FailWith(deepest_);
+    const Outcome& outcome = Match(ours_.output(), theirs_.output);
+    if (!outcome.matches) FailWith(outcome.deviation);
     result_.theirs.assign(ours_.nodes().size(), -1);
     result_.folded.assign(ours_.nodes().size(), false);
     Assign(ours_.output(), theirs_.output);
@@ -85,18 +88,27 @@ class Matcher {
  private:
   using Pair = std::pair<int, int>;
 
-  // How a pair matches: the pairs of inputs that match, too.
-  struct Outcome {
-    bool matches = false;
-    bool folded = false;
-    std::vector<Pair> inputs;
-  };
-
   struct Deviation {
-    std::size_t depth = 0;
     int ours = 0;
     int theirs = 0;
     std::string what;
+  };
+
+  struct Outcome {
+    bool matches = false;
+    bool folded = false;
+    std::vector<Pair> inputs;  // the pairs of inputs that match, too
+    // Of a pair that does not match: what differs, and how many steps from here that is.
+    Deviation deviation;
+    std::size_t reach = 0;
+  };
+
+  // One way of pairing the inputs.
+  struct Attempt {
+    std::vector<Pair> inputs;
+    std::size_t matching = 0;
+    std::size_t reach = 0;             // of those that do not match, together
+    const Outcome* nearest = nullptr;  // of these the one that differs soonest
   };
 
   [[noreturn]] void FailWith(const Deviation& deviation) const {
@@ -107,55 +119,78 @@ class Matcher {
                             OpName(mine.op), other.name, other.foreign_op, deviation.what));
   }
 
-  // Of several ways that were tried, the one that went farthest counts.
-  void Deviate(int ours, int theirs, std::string what) {
-    if (depth_ > deepest_.depth) deepest_ = {depth_, ours, theirs, std::move(what)};
-  }
-
   // Each pair is compared once. The depth of the recursion is at most our graph's.
-  bool Match(int ours, int theirs) {
+  const Outcome& Match(int ours, int theirs) {
     ours = SkipOurs(ours_, ours);
     theirs = SkipTheirs(theirs_, theirs);
     const auto known = outcomes_.find({ours, theirs});
-    if (known != outcomes_.end()) return known->second.matches;
-    ++depth_;
+    if (known != outcomes_.end()) return known->second;
+    if (outcomes_.size() > kMaxPairs) {
+      FailWith({ours, theirs, fmt::format("no match among {} pairs of nodes", kMaxPairs)});
+    }
     Outcome outcome;
-    const std::string difference = Compare(ours, theirs, &outcome);
-    if (!difference.empty()) Deviate(ours, theirs, difference);
-    outcome.matches = difference.empty() && MatchInputs(ours, theirs, &outcome);
-    --depth_;
-    const bool matches = outcome.matches;
-    outcomes_[{ours, theirs}] = std::move(outcome);
-    return matches;
-  }
-
-  bool MatchAll(const std::vector<Pair>& pairs) {
-    return std::all_of(pairs.begin(), pairs.end(),
-                       [&](const Pair& pair) { return Match(pair.first, pair.second); });
+    outcome.deviation = {ours, theirs, Compare(ours, theirs, &outcome)};
+    outcome.matches = outcome.deviation.what.empty() && MatchInputs(ours, theirs, &outcome);
+    return outcomes_[{ours, theirs}] = std::move(outcome);
   }
 
   bool MatchInputs(int ours, int theirs, Outcome* outcome) {
     const Node& mine = ours_.node(ours);
-    const ForeignNode& other = theirs_.node(theirs);
-    if (outcome->folded) {
-      outcome->inputs = {{mine.inputs[0], theirs}};
-    } else if (mine.op == Op::kAdd || mine.op == Op::kMultiply) {
-      for (const bool swapped : {false, true}) {
-        outcome->inputs = {{mine.inputs[0], other.inputs[swapped ? 1 : 0]},
-                           {mine.inputs[1], other.inputs[swapped ? 0 : 1]}};
-        if (!TakeFactor(mine, &outcome->inputs[1].second)) {
-          Deviate(ours, theirs, fmt::format("an input times {} is expected", mine.factor));
-        } else if (MatchAll(outcome->inputs)) {
-          return true;
-        }
-      }
+    const std::vector<int>& other = theirs_.node(theirs).inputs;
+    if (outcome->folded) return Succeeds(Try({{mine.inputs[0], theirs}}), outcome);
+    if (mine.op == Op::kAdd || mine.op == Op::kMultiply)
+      return MatchEitherOrder(ours, theirs, outcome);
+    std::vector<Pair> inputs;
+    for (std::size_t i = 0; i < mine.inputs.size(); ++i) {
+      inputs.emplace_back(mine.inputs[i], other[i]);
+    }
+    return Succeeds(Try(std::move(inputs)), outcome);
+  }
+
+  // If neither order matches, the one that comes closer is taken for the one that was meant.
+  bool MatchEitherOrder(int ours, int theirs, Outcome* outcome) {
+    const Node& mine = ours_.node(ours);
+    const std::vector<int>& other = theirs_.node(theirs).inputs;
+    std::vector<Attempt> attempts;
+    for (const bool swapped : {false, true}) {
+      std::vector<Pair> inputs = {{mine.inputs[0], other[swapped ? 1 : 0]},
+                                  {mine.inputs[1], other[swapped ? 0 : 1]}};
+      if (TakeFactor(mine, &inputs[1].second)) attempts.push_back(Try(std::move(inputs)));
+    }
+    if (attempts.empty()) {
+      outcome->deviation.what = fmt::format("an input times {} is expected", mine.factor);
       return false;
-    } else {
-      for (std::size_t i = 0; i < mine.inputs.size(); ++i) {
-        outcome->inputs.emplace_back(mine.inputs[i], other.inputs[i]);
+    }
+    const auto closest =
+        std::max_element(attempts.begin(), attempts.end(), [](const Attempt& a, const Attempt& b) {
+          return std::pair(a.matching, a.reach) < std::pair(b.matching, b.reach);
+        });
+    return Succeeds(std::move(*closest), outcome);
+  }
+
+  Attempt Try(std::vector<Pair> inputs) {
+    Attempt attempt;
+    for (const auto& [mine, other] : inputs) {
+      const Outcome& outcome = Match(mine, other);
+      if (outcome.matches) {
+        ++attempt.matching;
+        continue;
+      }
+      attempt.reach += outcome.reach;
+      if (attempt.nearest == nullptr || outcome.reach < attempt.nearest->reach) {
+        attempt.nearest = &outcome;
       }
     }
-    return MatchAll(outcome->inputs);
+    attempt.inputs = std::move(inputs);
+    return attempt;
+  }
+
+  static bool Succeeds(Attempt attempt, Outcome* outcome) {
+    outcome->inputs = std::move(attempt.inputs);
+    if (attempt.nearest == nullptr) return true;
+    outcome->deviation = attempt.nearest->deviation;
+    outcome->reach = attempt.nearest->reach + 1;
+    return false;
   }
 
   // Our sum scales its second input; theirs has a product with a constant there.
@@ -397,7 +432,7 @@ class Matcher {
     const int assigned = outcome.folded ? -1 : theirs;
     if (visited_.count(ours) != 0) {
       if (result_.theirs[index] == assigned && result_.folded[index] == outcome.folded) return;
-      FailWith({0, ours, theirs, "it is two different nodes of theirs in different places"});
+      FailWith({ours, theirs, "it is two different nodes of theirs in different places"});
     }
     visited_.insert(ours);
     result_.theirs[index] = assigned;
@@ -411,8 +446,6 @@ class Matcher {
   std::vector<int> sole_user_;
   std::map<Pair, Outcome> outcomes_;
   std::set<int> visited_;
-  std::size_t depth_ = 0;
-  Deviation deepest_;
   StructureMatch result_;
 };
 

@@ -340,6 +340,7 @@ with _without_missing_operators():
     import timm
     from timm.models import dpn as timm_dpn
     from timm.models.inception_resnet_v2 import InceptionResnetV2 as TimmInceptionResnetV2
+    from timm.models.inception_resnet_v2 import Block8, Block17, Block35
     from timm.models.inception_resnet_v2 import Mixed_5b, Mixed_6a, Mixed_7a
     from torchvision.models import densenet as torchvision_densenet
 
@@ -360,10 +361,11 @@ class DenseNet(torchvision_densenet.DenseNet):
         self.features.conv0 = nn.Conv2d(3, 2 * growth, 3, padding=1, bias=False)
         channels = self.classifier.in_features
         del self.classifier
+        self.relu5 = nn.ReLU()
         self.output = Output(output, channels, 7, embedding_size)
 
     def forward(self, x):
-        return self.output(nn.functional.relu(self.features(x)))
+        return self.output(self.relu5(self.features(x)))
 
 
 class Dpn(timm_dpn.DPN):
@@ -468,6 +470,61 @@ def randomize(model, seed):
             norm.running_mean += 0.2 * deviation * torch.randn(deviation.shape, generator=generator)
             norm.running_var *= torch.rand(deviation.shape, generator=generator) + 0.6
             norm.num_batches_tracked.zero_()
+    return model
+
+
+def avoid_kinks(model, images, seed):
+    """Moves biases so that in training with `images` no value comes near a bend of its activation.
+
+    A value that is negative in one implementation and positive in the other, by rounding, changes
+    gradients by far more than rounding does. Whole channels lie on one side of the bend instead.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    # The shortcuts' sums: what a bias of conv2d adds to them is scaled.
+    scales = {}
+    for module in model.modules():
+        if isinstance(module, (Block8, Block17, Block35)):
+            activation = module.relu if isinstance(module, Block8) else module.act
+            scales[activation] = module.scale
+    last = []  # the module that ran last, of those that have a bias
+
+    def remember(module, _inputs):
+        last[:] = [module]
+
+    def move(module, inputs):
+        (x,) = inputs
+        dims = [d for d in range(x.dim()) if d != (1 if x.dim() == 4 else x.dim() - 1)]
+        low, high = x.amin(dims), x.amax(dims)
+        margin = 0.05 * (high - low) + 1e-2
+        draw = torch.rand(low.shape, generator=generator)
+        above = draw < (0.6 if module not in scales else 2)
+        factor = torch.ones_like(low)
+        if isinstance(module, nn.ReLU6):  # below 0, between, or above 6
+            above = draw < 0.8
+            between = draw < 0.6
+            factor[between] = 4 / torch.maximum(high - low, torch.tensor(4.0))[between]
+            margin = torch.where(above & ~between, margin + 6, margin)
+            last[0].weight.mul_(factor[:, None])
+            last[0].bias.mul_(factor)
+        shift = torch.where(above, margin - low * factor, -margin - high * factor)
+        last[0].bias.add_(shift / scales.get(module, 1))
+        at_channels = (-1, 1, 1) if x.dim() == 4 else (-1,)
+        return x * factor.view(at_channels) + shift.view(at_channels)
+
+    hooks = []
+    for module in model.modules():
+        if isinstance(module, (nn.PReLU, nn.ReLU, nn.ReLU6)):
+            hooks.append(module.register_forward_pre_hook(move))
+        elif getattr(module, "bias", None) is not None:
+            hooks.append(module.register_forward_pre_hook(remember))
+    statistics = {key: value.clone() for key, value in model.named_buffers()}
+    with torch.no_grad():
+        model.train()
+        model(images)
+        for key, value in model.named_buffers():
+            value.copy_(statistics[key])
+    for hook in hooks:
+        hook.remove()
     return model
 
 
