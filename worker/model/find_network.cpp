@@ -19,7 +19,6 @@ using Shapes = std::map<std::string, Shape>;
 
 constexpr std::size_t kShownCandidates = 3;
 
-
 std::vector<Network> Networks(const NetworkHints& hints) {
   if (hints.network) return {*hints.network};
   std::vector<Network> networks;
@@ -132,8 +131,8 @@ ModelSpec FindNetworkByTensors(const Shapes& shapes, const NetworkHints& hints,
     }
     const Graph graph = GraphOf(spec);
     if (const auto difference = FirstDifference(graph, shapes)) {
-      misses.push_back({Likeness(graph, shapes),
-                        fmt::format("  {}: {}", DescribeSpec(spec), *difference)});
+      misses.push_back(
+          {Likeness(graph, shapes), fmt::format("  {}: {}", DescribeSpec(spec), *difference)});
     } else {
       fits.push_back(spec);
     }

@@ -81,9 +81,8 @@ ForeignModel MatchAny(const ForeignGraph& graph, NetworkHints hints, const std::
   for (const ModelSpec& spec : CandidateNetworks(hints)) {
     candidates.push_back({spec, Likeness(SizesOf(GraphOf(spec)), sizes)});
   }
-  std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
-    return a.likeness > b.likeness;
-  });
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.likeness > b.likeness; });
   std::string misses;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     const ModelSpec& spec = candidates[i].spec;
@@ -95,7 +94,8 @@ ForeignModel MatchAny(const ForeignGraph& graph, NetworkHints hints, const std::
       return model;
     } catch (const Error& error) {
       if (error.code() != ErrorCode::kInvalidArgument) throw;
-      if (i < kShownCandidates) misses += fmt::format("\n  {}: {}", DescribeSpec(spec), error.what());
+      if (i < kShownCandidates)
+        misses += fmt::format("\n  {}: {}", DescribeSpec(spec), error.what());
     }
   }
   throw Error(ErrorCode::kInvalidArgument,
@@ -140,8 +140,8 @@ bool Fits(const ModelSpec& spec, const NetworkHints& hints) {
 
 }  // namespace
 
-ForeignModel ReadMxnetModel(const std::filesystem::path& symbol, const std::filesystem::path& params,
-                            const NetworkHints& hints) {
+ForeignModel ReadMxnetModel(const std::filesystem::path& symbol,
+                            const std::filesystem::path& params, const NetworkHints& hints) {
   const MxnetSymbol read = ReadMxnetSymbol(symbol);
   return MatchAny(FromMxnet(read, ReadMxnetParams(params)), hints, symbol.string());
 }

@@ -22,8 +22,8 @@ struct ForeignModel {
 
 // Tries the networks that `hints` leave open. Throws Error(kInvalidArgument) that says which came
 // closest and where the two differ, and the readers' own errors.
-ForeignModel ReadMxnetModel(const std::filesystem::path& symbol, const std::filesystem::path& params,
-                            const NetworkHints& hints);
+ForeignModel ReadMxnetModel(const std::filesystem::path& symbol,
+                            const std::filesystem::path& params, const NetworkHints& hints);
 ForeignModel ReadOnnxModel(const std::filesystem::path& path, const NetworkHints& hints);
 
 }  // namespace fr
