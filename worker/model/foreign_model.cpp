@@ -114,7 +114,8 @@ std::optional<ForeignModel> TakeByName(const OnnxModel& onnx, const std::string&
   ForeignModel model;
   model.spec = info.spec;
   model.preprocessing = info.preprocessing;
-  for (const Node& node : GraphOf(info.spec).nodes()) {
+  const Graph graph = GraphOf(info.spec);
+  for (const Node& node : graph.nodes()) {
     for (const Parameter& parameter : node.parameters) {
       if (parameter.role == Parameter::Role::kCounter) continue;
       const HostTensor* tensor = onnx.initializers.Find(parameter.name);
