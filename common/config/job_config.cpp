@@ -32,6 +32,8 @@ void ResolvePaths(const fs::path& base, JobSpec* spec) {
   for (std::string& entry : *data->mutable_validation()) {
     if (!IsSetName(entry)) entry = Resolve(base, entry);
   }
+  ModelSpec* model = spec->mutable_model();
+  if (model->has_pretrained()) model->set_pretrained(Resolve(base, model->pretrained()));
 }
 
 void CheckName(const JobSpec& spec, YamlMessage* yaml) {
@@ -77,6 +79,50 @@ void CheckSchedule(const JobSpec& spec, YamlMessage* yaml) {
     yaml->AddError(fmt::format("{}[{}]", key, i),
                    fmt::format("{} does not come after {}: steps must ascend", schedule.steps(i),
                                schedule.steps(i - 1)));
+  }
+}
+
+bool IsIrResNet(Network network) {
+  switch (network) {
+    case Network::r18:
+    case Network::r34:
+    case Network::r50:
+    case Network::r100:
+    case Network::r200:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool IsVit(Network network) { return Network_Name(network).starts_with("vit_"); }
+
+// Networks of the mobile kind end in a depthwise convolution.
+ModelSpec::Output OutputOf(const ModelSpec& model) {
+  if (model.has_output()) return model.output();
+  switch (model.network()) {
+    case Network::mbf:
+    case Network::mbf_large:
+    case Network::y1:
+    case Network::m1:
+      return ModelSpec::GDC;
+    default:
+      return ModelSpec::E;
+  }
+}
+
+void CheckModel(const JobSpec& spec, YamlMessage* yaml) {
+  const ModelSpec& model = spec.model();
+  const std::string name = Network_Name(model.network());
+  if (model.squeeze_excite() && !IsIrResNet(model.network())) {
+    yaml->AddError("model.squeeze_excite", name + " has none; r18, r34, r50, r100 and r200 do");
+  }
+  if (model.has_output() && IsVit(model.network())) {
+    yaml->AddError("model.output", name + " has one way from tokens to the embedding; remove it");
+  }
+  if (model.dropout() > 0 && (IsVit(model.network()) || OutputOf(model) != ModelSpec::E)) {
+    yaml->AddError("model.dropout",
+                   "is of output E: remove it, or set model.output: E where the network has it");
   }
 }
 
@@ -139,8 +185,14 @@ void CheckValidation(const JobSpec& spec, YamlMessage* yaml) {
 
 void CheckPaths(const JobSpec& spec, YamlMessage* yaml) {
   const DataSpec& data = spec.data();
-  if (!data.has_train()) return;
   std::error_code error;
+  if (spec.model().has_pretrained() && !fs::exists(spec.model().pretrained(), error)) {
+    yaml->AddError("model.pretrained",
+                   fmt::format("{}: no such file or directory; give a checkpoint directory, or a "
+                               "file that fr-model import wrote",
+                               spec.model().pretrained()));
+  }
+  if (!data.has_train()) return;
   if (!fs::is_directory(data.train(), error)) {
     yaml->AddError(
         "data.train",
@@ -177,6 +229,7 @@ JobConfig LoadJobConfig(const std::filesystem::path& path,
   ResolvePaths(fs::absolute(path).parent_path(), &config.spec);
   CheckName(config.spec, &yaml);
   CheckBatch(config.spec, &yaml);
+  CheckModel(config.spec, &yaml);
   CheckLoss(config.spec, &yaml);
   CheckSchedule(config.spec, &yaml);
   CheckValidation(config.spec, &yaml);

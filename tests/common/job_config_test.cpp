@@ -81,6 +81,21 @@ TEST_F(JobConfigTest, MistakesAreNamedByPlaceAndRemedy) {
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 5);
 }
 
+TEST_F(JobConfigTest, OptionsThatANetworkLacksAreMistakes) {
+  const auto mistakes = [&](const std::string& model) {
+    return Mistakes("name: x\ndata: {train: /f}\nmodel: " + model + "\n");
+  };
+  EXPECT_EQ(mistakes("{network: r50, squeeze_excite: true, output: GAP}"), "");
+  EXPECT_EQ(mistakes("{network: mbf, output: E, dropout: 0.4}"), "");
+  EXPECT_EQ(mistakes("{network: d121, precision: bf16, recompute: true}"), "");
+  EXPECT_THAT(mistakes("{network: mbf, squeeze_excite: true}"),
+              HasSubstr("job.yaml:3:38: model.squeeze_excite: mbf has none"));
+  EXPECT_THAT(mistakes("{network: vit_t, output: GAP}"), HasSubstr("model.output"));
+  EXPECT_THAT(mistakes("{network: mbf, dropout: 0.4}"), HasSubstr("model.dropout"));
+  EXPECT_THAT(mistakes("{network: vit_b, dropout: 0.4}"), HasSubstr("model.dropout"));
+  EXPECT_THAT(mistakes("{network: r50, output: H}"), HasSubstr("E, GAP, FC, GDC"));
+}
+
 TEST_F(JobConfigTest, WhatDoesNotGoTogetherIsAMistake) {
   const std::string start = "name: x\ndata: {train: /f, validation: [lfw]";
   EXPECT_THAT(Mistakes(start + ", batch_size: 4, total_batch_size: 8}\n"),

@@ -34,17 +34,26 @@ std::int64_t Places(std::int64_t size, std::int64_t kernel, std::int64_t stride,
   return places;
 }
 
-// [out, in / groups, kh, kw] or [out, in].
+// Of a weight [out, in / groups, kh, kw] or [out, in].
+double FanIn(const std::vector<std::int64_t>& shape) {
+  const std::int64_t values = Product(shape) / shape[0];
+  return static_cast<double>(values);
+}
+
+double FanOut(const std::vector<std::int64_t>& shape) {
+  const std::int64_t values = Product(shape) / shape[1];
+  return static_cast<double>(values);
+}
+
 Init ResolveWeight(const WeightInit& init, const std::vector<std::int64_t>& shape) {
-  const auto fan_in = static_cast<double>(Product(shape) / shape[0]);
-  const auto fan_out = static_cast<double>(Product(shape) / shape[1]);
+  const double fan_in = FanIn(shape);
   switch (init.kind) {
     case WeightInit::Kind::kNormal:
       return {Init::Kind::kNormal, init.value};
     case WeightInit::Kind::kTruncatedNormal:
       return {Init::Kind::kTruncatedNormal, init.value};
     case WeightInit::Kind::kKaimingFanOut:
-      return {Init::Kind::kNormal, std::sqrt(2 / fan_out)};
+      return {Init::Kind::kNormal, std::sqrt(2 / FanOut(shape))};
     case WeightInit::Kind::kKaimingFanIn:
       return {Init::Kind::kNormal, std::sqrt(2 / fan_in)};
     case WeightInit::Kind::kUniformFanIn:
@@ -57,8 +66,7 @@ Init ResolveWeight(const WeightInit& init, const std::vector<std::int64_t>& shap
 
 Init ResolveBias(const WeightInit& init, const std::vector<std::int64_t>& weight_shape) {
   if (init.kind != WeightInit::Kind::kTorch && init.kind != WeightInit::Kind::kNormal) return kZero;
-  const auto fan_in = static_cast<double>(Product(weight_shape) / weight_shape.front());
-  return {Init::Kind::kUniform, 1 / std::sqrt(fan_in)};
+  return {Init::Kind::kUniform, 1 / std::sqrt(FanIn(weight_shape))};
 }
 
 }  // namespace

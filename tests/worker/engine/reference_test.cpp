@@ -13,7 +13,6 @@
 #include "common/base/file.h"
 #include "tests/temporary_directory.h"
 #include "tests/worker/python.h"
-#include "worker/backbones/backbone.h"
 #include "worker/checkpoint/safetensors.h"
 #include "worker/comm/communicator.h"
 #include "worker/eval/verification_metrics.h"
@@ -120,97 +119,6 @@ TEST_F(ReferenceTest, DamagedSafetensorsAreErrors) {
   EXPECT_THROW(SafetensorsFile{path}, Error);
   WriteFileAtomically(path, std::string(8, '\xff') + "{}");
   EXPECT_THROW(SafetensorsFile{path}, Error);
-}
-
-// The networks of arcface_torch, written anew in Python with its parameter names; our weights are
-// loaded by name, strictly, and the embeddings compared.
-constexpr const char* kNetworks = R"(
-import sys, torch
-from torch import nn
-from safetensors.torch import load_file
-
-class IBasicBlock(nn.Module):
-    def __init__(self, inp, out, stride, down):
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(inp, eps=1e-5); self.conv1 = nn.Conv2d(inp, out, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out, eps=1e-5); self.prelu = nn.PReLU(out)
-        self.conv2 = nn.Conv2d(out, out, 3, stride, 1, bias=False); self.bn3 = nn.BatchNorm2d(out, eps=1e-5)
-        self.downsample = nn.Sequential(nn.Conv2d(inp, out, 1, stride, bias=False), nn.BatchNorm2d(out, eps=1e-5)) if down else None
-    def forward(self, x):
-        y = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x))))))
-        return y + (x if self.downsample is None else self.downsample(x))
-
-class IResNet(nn.Module):
-    def __init__(self, blocks, size):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False); self.bn1 = nn.BatchNorm2d(64, eps=1e-5); self.prelu = nn.PReLU(64)
-        inp = 64
-        for i, (out, n) in enumerate(zip((64, 128, 256, 512), blocks), 1):
-            layer = [IBasicBlock(inp, out, 2, True)] + [IBasicBlock(out, out, 1, False) for _ in range(n - 1)]
-            setattr(self, f"layer{i}", nn.Sequential(*layer)); inp = out
-        self.bn2 = nn.BatchNorm2d(512, eps=1e-5); self.fc = nn.Linear(512 * 49, size); self.features = nn.BatchNorm1d(size, eps=1e-5)
-    def forward(self, x):
-        x = self.prelu(self.bn1(self.conv1(x)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.features(self.fc(torch.flatten(self.bn2(x), 1)))
-
-net = IResNet({"r18": (2, 2, 2, 2), "r34": (3, 4, 6, 3)}[sys.argv[1] if len(sys.argv) > 1 else "NETWORK"], 64)
-state = load_file("weights.safetensors")
-missing, unexpected = net.load_state_dict(state, strict=False)
-assert not unexpected, unexpected
-assert all(name.endswith("num_batches_tracked") for name in missing), missing
-x = load_file("x.safetensors")["x"]
-want = load_file("y.safetensors")
-for mode in ("eval", "train"):
-    getattr(net, mode)()
-    with torch.no_grad():
-        y = net(x)
-    error = ((y - want[mode]).norm() / y.norm()).item()
-    assert error < 1e-4, (mode, error)
-)";
-
-TEST_F(ReferenceTest, IrResNetsAgreeWithPyTorchByName) {
-  for (const auto& [network, name] : {std::pair{Network::r18, "r18"}, {Network::r34, "r34"}}) {
-    torch::manual_seed(5);
-    BackboneOptions options;
-    options.network = network;
-    options.embedding_size = 64;
-    const std::shared_ptr<Backbone> backbone = MakeBackbone(options);
-    const torch::NoGradGuard no_grad;
-    NamedTensors weights;
-    for (const auto& item : backbone->named_parameters())
-      weights.emplace_back(item.key(), item.value());
-    for (const auto& item : backbone->named_buffers())
-      weights.emplace_back(item.key(), item.value().clone());
-    WriteSafetensors(directory_.path() / "weights.safetensors", weights, {});
-    const at::Tensor x = torch::randn({3, 3, 112, 112});
-    WriteSafetensors(directory_.path() / "x.safetensors", {{"x", x}}, {});
-    backbone->eval();
-    const at::Tensor in_eval = backbone->forward(x);
-    backbone->train();
-    const at::Tensor in_train = backbone->forward(x);
-    WriteSafetensors(directory_.path() / "y.safetensors", {{"eval", in_eval}, {"train", in_train}},
-                     {});
-    std::string program = kNetworks;
-    program.replace(program.find("NETWORK"), 7, name);
-    EXPECT_NO_THROW(RunPython(directory_.path(), program)) << name;
-  }
-}
-
-// arcface_torch's own figures.
-TEST_F(ReferenceTest, NetworksHaveTheirPublishedSizes) {
-  const auto parameters = [](Network network) {
-    BackboneOptions options;
-    options.network = network;
-    std::int64_t count = 0;
-    for (const at::Tensor& p : MakeBackbone(options)->parameters()) count += p.numel();
-    return static_cast<double>(count) / 1e6;
-  };
-  EXPECT_NEAR(parameters(Network::r18), 24.02, 0.05);
-  EXPECT_NEAR(parameters(Network::r34), 34.14, 0.05);
-  EXPECT_NEAR(parameters(Network::r50), 43.59, 0.05);
-  EXPECT_NEAR(parameters(Network::r100), 65.15, 0.05);
-  EXPECT_NEAR(parameters(Network::mbf), 2.05, 0.1);
 }
 
 }  // namespace

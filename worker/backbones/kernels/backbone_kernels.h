@@ -7,7 +7,7 @@
 // height, then width); an image alone is [height][width][channels]. They are float32, or, where
 // `bf16` says so, bfloat16 (a void pointer is one of the two). A vector per channel is float32.
 //
-// Any number of channels is right; multiples of 64 are fastest.
+// Any number of channels from 1 is right; multiples of 64 are fastest.
 //
 // Precision. Values are computed in float32 and rounded once, to nearest even, where they are
 // stored; NaN stays NaN. (The avx512_bf16 set takes numbers below 1.2e-38 for zero when it rounds.)
@@ -17,8 +17,8 @@
 // give the beginning of, so that several threads can share one description of the work. What is
 // added to (sums, weight gradients) is one thread's own.
 //
-// Pointers may be unaligned. Where one of the outputs is exactly one of the inputs, row-wise
-// functions work in place; nothing else overlaps.
+// Pointers need the alignment of one value, no more. Where an output is exactly one of the inputs,
+// row-wise functions work in place; nothing else overlaps.
 
 #include <cstdint>
 
