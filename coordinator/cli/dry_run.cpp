@@ -12,9 +12,9 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "common/cli/text.h"
 #include "common/config/job_config.h"
 #include "common/sharding/shard_plan.h"
-#include "coordinator/cli/text.h"
 
 namespace fr {
 namespace {

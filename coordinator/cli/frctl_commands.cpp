@@ -10,10 +10,10 @@
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/cli/table.h"
+#include "common/cli/text.h"
 #include "coordinator/api/json.h"
 #include "coordinator/cli/job_client.h"
-#include "coordinator/cli/table.h"
-#include "coordinator/cli/text.h"
 #include "coordinator/cli/watch.h"
 
 namespace fr {

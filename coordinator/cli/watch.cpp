@@ -12,8 +12,8 @@
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/cli/text.h"
 #include "coordinator/cli/job_client.h"
-#include "coordinator/cli/text.h"
 
 namespace fr {
 namespace {

@@ -35,3 +35,18 @@ if(NOT FR_SANITIZE)
     bench.head_runs PROPERTIES TIMEOUT 300 PASS_REGULAR_EXPRESSION "sampled +[0-9.]+ s"
                                FAIL_REGULAR_EXPRESSION "did not end")
 endif()
+
+# fr-model's library parts, and fr-model itself, against PyTorch, onnxruntime and numpy.
+fr_test(pretrained_tests SOURCES ${CMAKE_CURRENT_LIST_DIR}/model/pretrained_test.cpp LINK fr_engine)
+set_target_properties(pretrained_tests PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+target_compile_options(pretrained_tests PRIVATE -fPIC)
+target_precompile_headers(pretrained_tests REUSE_FROM fr_engine)
+add_test(NAME models COMMAND ${FR_PYTHON} -m pytest -q -p no:cacheprovider
+                             ${CMAKE_CURRENT_LIST_DIR}/model/test_models.py)
+set_tests_properties(
+  models
+  PROPERTIES
+    TIMEOUT 1800
+    ENVIRONMENT
+    "FR_BIN_DIR=${CMAKE_BINARY_DIR}/bin;PYTHONPATH=${CMAKE_CURRENT_LIST_DIR}/backbones;PYTHONDONTWRITEBYTECODE=1"
+)

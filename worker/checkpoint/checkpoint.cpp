@@ -228,11 +228,15 @@ CheckpointManifest WriteCheckpoint(const std::filesystem::path& run_dir,
 }
 
 void ReadCheckpoint(const CheckpointManifest& manifest, const TrainingState& state) {
-  LoadTensors(manifest, kBackboneFile, state.backbone->Named());
+  ReadBackbone(manifest, *state.backbone);
   const at::Tensor head_state = state.head->StateTensor();
   LoadTensors(manifest, kOptimizerFile, OptimizerTensors(state, head_state));
   state.head->SetState(head_state);
   LoadHead(manifest, *state.head);
+}
+
+void ReadBackbone(const CheckpointManifest& manifest, NetworkState& backbone) {
+  LoadTensors(manifest, kBackboneFile, backbone.Named());
 }
 
 CheckpointManifest ReadManifest(const std::filesystem::path& directory) {

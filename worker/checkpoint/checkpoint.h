@@ -41,6 +41,9 @@ CheckpointManifest WriteCheckpoint(const std::filesystem::path& run_dir,
 // identities).
 void ReadCheckpoint(const CheckpointManifest& manifest, const TrainingState& state);
 
+// As ReadCheckpoint, the backbone alone: for a model that is used or trained on.
+void ReadBackbone(const CheckpointManifest& manifest, NetworkState& backbone);
+
 // The manifest that lies in `directory`, with manifest.directory set to it: for a checkpoint that
 // was moved.
 CheckpointManifest ReadManifest(const std::filesystem::path& directory);

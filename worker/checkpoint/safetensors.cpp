@@ -28,9 +28,10 @@ struct Dtype {
   const char* name;
   at::ScalarType type;
 };
-constexpr std::array<Dtype, 5> kDtypes = {{{"F32", at::kFloat},
+constexpr std::array<Dtype, 6> kDtypes = {{{"F32", at::kFloat},
                                            {"F64", at::kDouble},
                                            {"I64", at::kLong},
+                                           {"F16", at::kHalf},
                                            {"BF16", at::kBFloat16},
                                            {"U8", at::kByte}}};
 

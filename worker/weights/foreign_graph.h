@@ -4,9 +4,11 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "worker/backbones/preprocessing.h"
 #include "worker/weights/host_tensor.h"
 #include "worker/weights/mxnet_file.h"
 #include "worker/weights/onnx_file.h"
@@ -73,19 +75,12 @@ struct ForeignNode {
   const HostTensor* tensor(const std::string& role) const;
 };
 
-// What the network itself does with pixels 0..255 before its first layer: (x - mean) * scale, with
-// one value for all channels or one a channel.
-struct Preprocessing {
-  std::vector<double> mean = {0};
-  std::vector<double> scale = {1};
-};
-
-// Nodes after those whose values they take; not every one is needed for the output. The
-// preprocessing's nodes are kIdentity.
+// Nodes after those whose values they take; not every one is needed for the output.
 struct ForeignGraph {
   std::vector<ForeignNode> nodes;
   int output = 0;  // the embedding, before any normalisation
-  Preprocessing preprocessing;
+  // What its own first nodes do with pixels 0..255; these are kIdentity. Nothing if it has none.
+  std::optional<Preprocessing> preprocessing;
 
   const ForeignNode& node(int index) const { return nodes[static_cast<std::size_t>(index)]; }
 };

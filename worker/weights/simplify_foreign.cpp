@@ -1,10 +1,20 @@
 #include "worker/weights/simplify_foreign.h"
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
 #include <optional>
+
+#include "common/base/error.h"
 
 namespace fr {
 namespace {
+
+// (x - mean) * scale, with one value for all channels or one a channel.
+struct PixelMap {
+  std::vector<double> mean = {0};
+  std::vector<double> scale = {1};
+};
 
 // A constant's values if it is one number or, as [..., c, 1, 1], one a channel.
 std::optional<std::vector<double>> ChannelValues(const HostTensor& constant) {
@@ -24,8 +34,8 @@ bool Broadcast(std::vector<double>* a, std::size_t size) {
 }
 
 // (x - mean) * scale, then `op` with `constant`, again as (x - mean) * scale.
-bool Append(ForeignOp op, std::vector<double> constant, Preprocessing* preprocessing) {
-  Preprocessing next = *preprocessing;
+bool Append(ForeignOp op, std::vector<double> constant, PixelMap* map) {
+  PixelMap next = *map;
   const std::size_t size = std::max(constant.size(), next.mean.size());
   if (!Broadcast(&constant, size) || !Broadcast(&next.mean, size) ||
       !Broadcast(&next.scale, size)) {
@@ -40,8 +50,30 @@ bool Append(ForeignOp op, std::vector<double> constant, Preprocessing* preproces
       next.mean[i] += shift / next.scale[i];
     }
   }
-  *preprocessing = std::move(next);
+  *map = std::move(next);
   return true;
+}
+
+// 128 for 1 / 128, and 127.5 for the float32 that is nearest to 1 / 127.5.
+double InverseOf(double scale) {
+  const double inverse = 1 / scale;
+  constexpr double kDigits = 1e4;
+  const double rounded = std::round(inverse * kDigits) / kDigits;
+  const bool same = static_cast<float>(1 / rounded) == static_cast<float>(scale);
+  return rounded != 0 && same ? rounded : inverse;
+}
+
+bool AllEqual(const std::vector<double>& values) {
+  return std::adjacent_find(values.begin(), values.end(), std::not_equal_to<>()) == values.end();
+}
+
+Preprocessing ToPreprocessing(const PixelMap& map) {
+  if (!AllEqual(map.mean) || !AllEqual(map.scale) || map.scale[0] < 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "its first nodes shift or scale the colours of a pixel differently, or turn them "
+                "round; models that do the same with all three are read");
+  }
+  return {map.mean[0], InverseOf(map.scale[0])};
 }
 
 void BecomeIdentity(ForeignNode* node) {
@@ -58,6 +90,8 @@ class Simplifier {
   }
 
   void TakePreprocessing() {
+    PixelMap map;
+    bool found = false;
     int at = -1;  // the input and what is only the input, shifted and scaled
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       ForeignNode& node = graph_.nodes[i];
@@ -67,8 +101,14 @@ class Simplifier {
           uses_[static_cast<std::size_t>(at)] != 1) {
         continue;
       }
-      if (node.op == ForeignOp::kIdentity || TakeStep(&node)) at = index;
+      if (node.op == ForeignOp::kIdentity) {
+        at = index;
+      } else if (TakeStep(&node, &map)) {
+        at = index;
+        found = true;
+      }
     }
+    if (found) graph_.preprocessing = ToPreprocessing(map);
   }
 
   void TakeBiases() {
@@ -92,13 +132,13 @@ class Simplifier {
   }
 
  private:
-  bool TakeStep(ForeignNode* node) {
+  static bool TakeStep(ForeignNode* node, PixelMap* map) {
     const HostTensor* constant = node->tensor("constant");
     const bool arithmetic = node->op == ForeignOp::kAdd || node->op == ForeignOp::kSubtract ||
                             node->op == ForeignOp::kMultiply;
     if (!arithmetic || constant == nullptr || node->constant_first) return false;
     auto values = ChannelValues(*constant);
-    if (!values || !Append(node->op, std::move(*values), &graph_.preprocessing)) return false;
+    if (!values || !Append(node->op, std::move(*values), map)) return false;
     BecomeIdentity(node);
     return true;
   }

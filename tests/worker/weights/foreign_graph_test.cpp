@@ -128,14 +128,12 @@ TEST(FromMxnet, Preprocessing) {
   symbol.Add("_plus_scalar", "b", {{1, 0}}, {{"scalar", "1"}});
   symbol.Add("_div_scalar", "c", {{2, 0}}, {{"scalar", "4"}});
   symbol.Add("Flatten", "d", {{3, 0}}, {});
-  const Preprocessing read = symbol.Read().preprocessing;
-  // (0.5 x + 1) / 4 = (x + 2) * 0.125
-  EXPECT_EQ(read.mean, std::vector<double>{-2});
-  EXPECT_EQ(read.scale, std::vector<double>{0.125});
+  // (0.5 x + 1) / 4 = (x + 2) / 8
+  EXPECT_EQ(symbol.Read().preprocessing, (Preprocessing{-2, 8}));
   // 255 - x is none.
   Symbol inverted;
   inverted.Add("_rminus_scalar", "a", {{0, 0}}, {{"scalar", "255"}});
-  EXPECT_EQ(inverted.Read().preprocessing.scale, std::vector<double>{1});
+  EXPECT_EQ(inverted.Read().preprocessing, std::nullopt);
   EXPECT_EQ(inverted.Last().op, ForeignOp::kSubtract);
 }
 
@@ -239,15 +237,20 @@ TEST(FromOnnx, LinearLayersInEverySpelling) {
 }
 
 TEST(FromOnnx, PreprocessingAChannel) {
-  Onnx onnx;
-  onnx.Constant("mean", Counting({1, 3, 1, 1}));
-  onnx.Constant("std", HostTensor::FromFloats({3, 1, 1}, {1, 2, 4}));
-  onnx.Add("Sub", {"x", "mean"}, {"centred"});
-  onnx.Add("Div", {"centred", "std"}, {"scaled"});
-  onnx.Add("Relu", {"scaled"}, {"y"});
-  const ForeignGraph graph = onnx.Read("y");
-  EXPECT_EQ(graph.preprocessing.mean, (std::vector<double>{0, 1, 2}));
-  EXPECT_EQ(graph.preprocessing.scale, (std::vector<double>{1, 0.5, 0.25}));
+  for (const bool alike : {true, false}) {
+    Onnx onnx;
+    onnx.Constant("mean", HostTensor::FromFloats({1, 3, 1, 1}, {127.5, 127.5, 127.5}));
+    const float last = alike ? 127.5F : 127.4F;
+    onnx.Constant("std", HostTensor::FromFloats({3, 1, 1}, {127.5, 127.5, last}));
+    onnx.Add("Sub", {"x", "mean"}, {"centred"});
+    onnx.Add("Div", {"centred", "std"}, {"scaled"});
+    onnx.Add("Relu", {"scaled"}, {"y"});
+    if (alike) {
+      EXPECT_EQ(onnx.Read("y").preprocessing, Preprocessing());
+    } else {
+      EXPECT_EQ(CodeOf([&] { onnx.Read("y"); }), ErrorCode::kInvalidArgument);
+    }
+  }
 }
 
 TEST(FromOnnx, WhatHasNoPlaceIsNamed) {

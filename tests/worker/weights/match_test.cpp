@@ -278,8 +278,7 @@ net.save('default_eps', net.network())
   for (const char* name : {"deploy", "training"}) {
     const ForeignGraph theirs = ReadMxnet(name);
     EXPECT_EQ(theirs.node(theirs.output).name, "fc1");
-    EXPECT_EQ(theirs.preprocessing.mean, std::vector<double>{127.5});
-    EXPECT_EQ(theirs.preprocessing.scale, std::vector<double>{0.0078125});
+    EXPECT_EQ(theirs.preprocessing, (Preprocessing{127.5, 128}));
     EXPECT_LT(Difference(theirs, "2e-5"), 1e-5) << name;
   }
   EXPECT_LT(Difference(ReadMxnet("default_eps"), "1e-3"), 1e-5);
@@ -292,11 +291,10 @@ export(make(1e-5), 'kept.onnx', False)
 export(WithPreprocessing(make(3e-5)), 'preprocessing.onnx', True)
 )");
   EXPECT_LT(Difference(ReadOnnxGraph("folded.onnx"), "1e-5"), 1e-5);
-  EXPECT_EQ(ReadOnnxGraph("folded.onnx").preprocessing.scale, std::vector<double>{1});
+  EXPECT_EQ(ReadOnnxGraph("folded.onnx").preprocessing, std::nullopt);
   EXPECT_EQ(Difference(ReadOnnxGraph("kept.onnx"), "1e-5"), 0);
   const ForeignGraph theirs = ReadOnnxGraph("preprocessing.onnx");
-  EXPECT_EQ(theirs.preprocessing.mean, std::vector<double>{127.5});
-  EXPECT_EQ(theirs.preprocessing.scale, std::vector<double>{0.0078125});
+  EXPECT_EQ(theirs.preprocessing, (Preprocessing{127.5, 128}));
   EXPECT_LT(Difference(theirs, "3e-5"), 1e-5);
 }
 

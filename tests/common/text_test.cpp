@@ -1,4 +1,4 @@
-#include "coordinator/cli/text.h"
+#include "common/cli/text.h"
 
 #include <cmath>
 #include <limits>

@@ -1,4 +1,4 @@
-#include "coordinator/cli/table.h"
+#include "common/cli/table.h"
 
 #include <gtest/gtest.h>
 

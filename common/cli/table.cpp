@@ -1,8 +1,8 @@
-#include "coordinator/cli/table.h"
+#include "common/cli/table.h"
 
 #include <algorithm>
 
-#include "coordinator/cli/text.h"
+#include "common/cli/text.h"
 
 namespace fr {
 namespace {
