@@ -126,7 +126,7 @@ void AddInfo(CLI::App& app, Chosen* chosen) {
   command->add_flag_callback(
       "--json", [options] { options->output = fr::ModelOutput::kJson; }, "As JSON");
   command->add_flag("--layers", options->layers, "Every layer: shape, parameters, multiply-adds");
-  command->final_callback([command, model] {
+  command->parse_complete_callback([command, model] {
     if (model->empty() && command->get_option("--network")->empty()) {
       throw CLI::RequiredError("MODEL, or --network NAME,");
     }
