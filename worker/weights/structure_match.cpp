@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "common/base/quoted.h"
 
 namespace fr {
 namespace {
@@ -115,8 +116,8 @@ class Matcher {
     const Node& mine = ours_.node(deviation.ours);
     const ForeignNode& other = theirs_.node(deviation.theirs);
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("the networks differ at our '{}' ({}), their {:?} ({}): {}", mine.name,
-                            OpName(mine.op), other.name, other.foreign_op, deviation.what));
+                fmt::format("the networks differ at our '{}' ({}), their {} ({}): {}", mine.name,
+                            OpName(mine.op), Quoted(other.name), other.foreign_op, deviation.what));
   }
 
   // Each pair is compared once. The depth of the recursion is at most our graph's.
