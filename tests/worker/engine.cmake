@@ -34,6 +34,9 @@ if(NOT FR_SANITIZE)
   set_tests_properties(
     bench.head_runs PROPERTIES TIMEOUT 300 PASS_REGULAR_EXPRESSION "sampled +[0-9.]+ s"
                                FAIL_REGULAR_EXPRESSION "did not end")
+  add_test(NAME bench.backbone_runs COMMAND bench_backbone --network mbf --batch 2 --seconds 0.01)
+  set_tests_properties(bench.backbone_runs PROPERTIES TIMEOUT 300 PASS_REGULAR_EXPRESSION
+                                                      "mbf +training +2 ")
 endif()
 
 # fr-model's library parts, and fr-model itself, against PyTorch, onnxruntime and numpy.
