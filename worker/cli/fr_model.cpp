@@ -2,7 +2,9 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -126,11 +128,6 @@ void AddInfo(CLI::App& app, Chosen* chosen) {
   command->add_flag_callback(
       "--json", [options] { options->output = fr::ModelOutput::kJson; }, "As JSON");
   command->add_flag("--layers", options->layers, "Every layer: shape, parameters, multiply-adds");
-  command->final_callback([command, model] {
-    if (model->empty() && command->get_option("--network")->empty()) {
-      throw CLI::RequiredError("MODEL, or --network NAME,");
-    }
-  });
 }
 
 void AddVerify(CLI::App& app, Chosen* chosen) {

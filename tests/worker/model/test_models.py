@@ -419,7 +419,7 @@ def verification_set(tmp_path_factory):
         encoded.append(png.getvalue())
     path = directory / "lossless.bin"
     with open(path, "wb") as file:
-        pickle.dump((encoded, list(same)), file, protocol=2)
+        pickle.dump((encoded, list(same)), file, protocol=4)
     return path, torch.tensor(np.stack(pixels)).float(), np.array(same, bool)
 
 
