@@ -145,6 +145,11 @@ def r18(tmp_path_factory):
     return Network(("r18", None, False), tmp_path_factory.mktemp("r18"))
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return Network(("y1", None, False), tmp_path_factory.mktemp("y1"))
+
+
 # --- Every family
 
 
@@ -423,14 +428,14 @@ def verification_set(tmp_path_factory):
     return path, torch.tensor(np.stack(pixels)).float(), np.array(same, bool)
 
 
-def test_verify_follows_the_protocol(r18, verification_set):
+def test_verify_follows_the_protocol(small, verification_set):
     sklearn_metrics = pytest.importorskip("sklearn.metrics")
     path, pixels, same = verification_set
-    both = evaluate(r18.module, pixels) + evaluate(r18.module, pixels.flip(3))
+    both = evaluate(small.module, pixels) + evaluate(small.module, pixels.flip(3))
     accuracy, deviation, threshold, tar, distances = protocol(both.astype(np.float64), same)
 
-    result = json.loads(run("verify", r18.model, path, "-o", "json", "--batch", "7"))
-    assert (result["network"], result["precision"]) == ("r18", "fp32")
+    result = json.loads(run("verify", small.model, path, "-o", "json", "--batch", "7"))
+    assert (result["network"], result["precision"]) == ("y1", "fp32")
     (found,) = result["sets"]
     assert (found["set"], found["pairs"]) == ("lossless", len(same))
     assert found["accuracy"] == pytest.approx(accuracy, abs=1e-9)
@@ -442,16 +447,16 @@ def test_verify_follows_the_protocol(r18, verification_set):
         np.linalg.norm(both, axis=1).mean() / 2, rel=1e-5)
     assert found["seconds"] > 0
 
-    table = run("verify", r18.model, path, path).splitlines()
+    table = run("verify", small.model, path, path).splitlines()
     assert table[0].split()[:3] == ["SET", "PAIRS", "ACCURACY"]
     assert [line.split()[0] for line in table[1:]] == ["lossless", "lossless"]
     assert f"{accuracy * 100:.2f} %" in table[1]
 
 
-def test_verify_in_bf16_is_close(r18, verification_set):
+def test_verify_in_bf16_is_close(small, verification_set):
     path, _, _ = verification_set
     full, half = (
-        json.loads(run("verify", r18.model, path, "-o", "json", "--precision", precision))["sets"][0]
+        json.loads(run("verify", small.model, path, "-o", "json", "--precision", precision))["sets"][0]
         for precision in ("fp32", "bf16"))
     assert half["accuracy"] == pytest.approx(full["accuracy"], abs=0.1)
     assert half["auc"] == pytest.approx(full["auc"], abs=0.05)
