@@ -17,22 +17,28 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <ATen/autocast_mode.h>
 #include <CLI/CLI.hpp>
 #include <torch/torch.h>
 
 #include "common/base/error.h"
+#include "common/base/file.h"
 #include "common/cli/run_command.h"
 #include "worker/backbones/network.h"
 #include "worker/backbones/run/compute_node.h"
 #include "worker/backbones/run/inference_plan.h"
+#include "worker/model/export.h"
+#include "worker/model/model.h"
 
 namespace fr {
 namespace {
@@ -42,6 +48,7 @@ struct Setting {
   std::vector<std::int64_t> batches = {1, 16, 64};
   int threads = 2;
   double seconds = 4;  // for each candidate of a line
+  std::string python;  // with onnxruntime; "": without it
 };
 
 // The graph in PyTorch's operators, with tensors of its own.
@@ -200,6 +207,65 @@ void MeasureNetwork(const std::string& name, std::int64_t batch, const Setting& 
       Measure({train(eager), train(last), train(autocast), own(fp32), own(bf16)}, setting.seconds));
 }
 
+// Median milliseconds of one image in onnxruntime, on the exported model.
+constexpr const char* kOnnxruntimeProgram = R"(
+import sys, time, numpy, onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = int(sys.argv[2])
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+feed = {session.get_inputs()[0].name: numpy.random.randn(1, 3, 112, 112).astype("float32")}
+session.run(None, feed)
+times, end = [], time.perf_counter() + float(sys.argv[3])
+while time.perf_counter() < end or len(times) < 5:
+    start = time.perf_counter()
+    session.run(None, feed)
+    times.append(time.perf_counter() - start)
+print(1e3 * sorted(times)[len(times) // 2])
+)";
+
+double OnnxruntimeMilliseconds(const Model& model, const Setting& setting) {
+  const std::filesystem::path directory =
+      std::filesystem::temp_directory_path() / fmt::format("bench_backbone.{}", getpid());
+  std::filesystem::create_directories(directory);
+  ExportModel(model, directory / "model.onnx", ExportFormat::kOnnx, /*fold=*/true);
+  WriteFileAtomically(directory / "latency.py", kOnnxruntimeProgram);
+  const std::string command =
+      fmt::format("'{}' '{}' '{}' {} {}", setting.python, (directory / "latency.py").string(),
+                  (directory / "model.onnx").string(), setting.threads, setting.seconds);
+  FILE* pipe = popen(command.c_str(), "r");
+  double milliseconds = 0;
+  const bool read = pipe != nullptr && std::fscanf(pipe, "%lf", &milliseconds) == 1;
+  const bool ended = pipe != nullptr && pclose(pipe) == 0;
+  std::filesystem::remove_all(directory);
+  if (!read || !ended) {
+    throw Error(ErrorCode::kFailedPrecondition,
+                setting.python + ": its onnxruntime did not run the model: see its message above");
+  }
+  return milliseconds;
+}
+
+// A single image: ours in both precisions, and onnxruntime, one after the other.
+void MeasureLatency(const std::string& name, const Setting& setting) {
+  ModelInfo info;
+  Network network = Network::r50;
+  Network_Parse(name, &network);
+  info.spec.set_network(network);
+  Model model(info);
+  model.state().Initialise(model.graph(), 1);
+  const at::Tensor image = torch::randn({1, 3, 112, 112});
+  InferencePlan fp32(model.graph(), model.state(), {at::kFloat, 1});
+  InferencePlan bf16(model.graph(), model.state(), {at::kBFloat16, 1});
+  const std::vector<double> seconds =
+      Measure({[&] { fp32.Run(image); }, [&] { bf16.Run(image); }}, setting.seconds);
+  const double onnxruntime = OnnxruntimeMilliseconds(model, setting);
+  fmt::print(
+      "{:<6} latency of one image: onnxruntime {:.2f} ms, fp32 {:.2f} ms ({:.2f}x), bf16 "
+      "{:.2f} ms ({:.2f}x)\n",
+      name, onnxruntime, 1e3 * seconds[0], onnxruntime / (1e3 * seconds[0]), 1e3 * seconds[1],
+      onnxruntime / (1e3 * seconds[1]));
+  std::fflush(stdout);
+}
+
 int Run(const Setting& setting) {
   at::set_num_threads(setting.threads);
   fmt::print("images/s, {} threads; ratios are ours in bf16 over the reference\n", setting.threads);
@@ -207,6 +273,7 @@ int Run(const Setting& setting) {
              "best", "fp32", "bf16", "x eager", "x best");
   for (const std::string& network : setting.networks) {
     for (const std::int64_t batch : setting.batches) MeasureNetwork(network, batch, setting);
+    if (!setting.python.empty()) MeasureLatency(network, setting);
   }
   return 0;
 }
@@ -221,5 +288,6 @@ int main(int argc, char** argv) {
   app.add_option("--batch", setting.batches)->delimiter(',')->check(CLI::PositiveNumber);
   app.add_option("--threads", setting.threads)->check(CLI::PositiveNumber);
   app.add_option("--seconds", setting.seconds, "for each candidate of a line");
+  app.add_option("--python", setting.python, "one that has onnxruntime: measures its latency, too");
   return fr::RunCommand(app, argc, argv, [&] { return fr::Run(setting); });
 }

@@ -11,6 +11,7 @@
 #include "common/base/file.h"
 #include "common/base/mapped_file.h"
 #include "common/base/parallel.h"
+#include "common/base/quoted.h"
 #include "common/base/random.h"
 #include "tests/temporary_directory.h"
 
@@ -49,6 +50,14 @@ TEST(Checksum, OfPartsIsThatOfTheWhole) {
   parts.Update("", 0);
   parts.Update("c", 1);
   EXPECT_EQ(parts.Value(), ChecksumOf("abc"));
+}
+
+// Whatever the bytes are: no UTF-8, control characters of a terminal, a megabyte.
+TEST(Quoted, IsPrintableAndShort) {
+  EXPECT_EQ(Quoted("layer1.0.conv1"), "\"layer1.0.conv1\"");
+  EXPECT_EQ(Quoted("a\"b\\c"), R"("a\"b\\c")");
+  EXPECT_EQ(Quoted("\xff\x1b[2J\n"), R"("\xff\x1b[2J\x0a")");
+  EXPECT_EQ(Quoted(std::string(1'000'000, 'x')).size(), 205U);
 }
 
 TEST(ParallelFor, VisitsEachIndexOnce) {

@@ -89,7 +89,7 @@ TEST_F(JobConfigTest, OptionsThatANetworkLacksAreMistakes) {
   EXPECT_EQ(mistakes("{network: mbf, output: E, dropout: 0.4}"), "");
   EXPECT_EQ(mistakes("{network: d121, precision: bf16, recompute: true}"), "");
   EXPECT_THAT(mistakes("{network: mbf, squeeze_excite: true}"),
-              HasSubstr("job.yaml:3:38: model.squeeze_excite: mbf has none"));
+              HasSubstr("job.yaml:3:39: model.squeeze_excite: mbf has none"));
   EXPECT_THAT(mistakes("{network: vit_t, output: GAP}"), HasSubstr("model.output"));
   EXPECT_THAT(mistakes("{network: mbf, dropout: 0.4}"), HasSubstr("model.dropout"));
   EXPECT_THAT(mistakes("{network: vit_b, dropout: 0.4}"), HasSubstr("model.dropout"));

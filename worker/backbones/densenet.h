@@ -9,8 +9,8 @@
 namespace fr {
 
 struct DenseNetSpec {
-  std::int64_t growth = 32;   // channels that a layer adds
-  std::array<int, 4> layers;  // of the four dense blocks
+  std::int64_t growth = 32;        // channels that a layer adds
+  std::array<int, 4> layers = {};  // of the four dense blocks
 };
 
 // torchvision's network with InsightFace's stem: a 3 x 3 convolution that keeps 112 x 112 in place

@@ -2,9 +2,7 @@
 
 #include <functional>
 #include <map>
-#include <memory>
 #include <string>
-#include <utility>
 
 #include <fmt/format.h>
 
@@ -128,6 +126,11 @@ void AddInfo(CLI::App& app, Chosen* chosen) {
   command->add_flag_callback(
       "--json", [options] { options->output = fr::ModelOutput::kJson; }, "As JSON");
   command->add_flag("--layers", options->layers, "Every layer: shape, parameters, multiply-adds");
+  command->parse_complete_callback([command, model] {
+    if (model->empty() && command->get_option("--network")->empty()) {
+      throw CLI::RequiredError("MODEL, or --network NAME,");
+    }
+  });
 }
 
 void AddVerify(CLI::App& app, Chosen* chosen) {

@@ -168,9 +168,6 @@ int RunExport(const ExportCommand& command) {
 }
 
 int RunInfo(const InfoCommand& command) {
-  if (command.model.empty() && !command.spec.has_network()) {
-    throw Error(ErrorCode::kInvalidArgument, "name a MODEL, or a network with --network");
-  }
   if (command.model.empty()) {
     ModelInfo info;
     info.spec = command.spec;

@@ -168,7 +168,7 @@ std::string ToJsonLines(const std::vector<std::string>& files, const at::Tensor&
 std::string NpyOf(const at::Tensor& embeddings) {
   const std::span<const float> values(embeddings.const_data_ptr<float>(),
                                       static_cast<std::size_t>(embeddings.numel()));
-  return ToNpy(values, embeddings.size(0), embeddings.size(1));
+  return fr::ToNpy(values, embeddings.size(0), embeddings.size(1));
 }
 
 void WriteResult(const EmbedCommand& command, const std::string& bytes) {

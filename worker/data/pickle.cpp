@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "common/base/quoted.h"
 
 namespace fr {
 namespace {
@@ -143,7 +144,7 @@ class Unpickler {
     for (const std::string_view allowed : names_->allowed) {
       if (allowed == full) return Push({Kind::kName, 0, 0, allowed, {}});
     }
-    Fail(fmt::format("names {:?}, which is not executed{}{}", full.substr(0, 100),
+    Fail(fmt::format("names {}, which is not executed{}{}", Quoted(full),
                      names_->advice.empty() ? "" : ": ", names_->advice));
   }
 

@@ -15,10 +15,10 @@ namespace fr {
 
 // What is known already; the rest is found out.
 struct NetworkHints {
-  std::optional<Network> network;
-  std::optional<std::int64_t> embedding_size;
-  std::optional<ModelSpec::Output> output;
-  std::optional<bool> squeeze_excite;
+  std::optional<Network> network = {};
+  std::optional<std::int64_t> embedding_size = {};
+  std::optional<ModelSpec::Output> output = {};
+  std::optional<bool> squeeze_excite = {};
 };
 
 // Every network that `hints` leave open, but for those that differ from an earlier one in dropout

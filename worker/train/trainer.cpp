@@ -15,6 +15,7 @@
 #include "worker/data/loader.h"
 #include "worker/eval/verifier.h"
 #include "worker/heads/margin_head.h"
+#include "worker/model/model.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/sgd.h"
 #include "worker/telemetry/metric_points.h"
@@ -142,6 +143,13 @@ void Trainer::Restore(const CheckpointManifest& manifest) {
   position_ = {manifest.epoch(), manifest.samples_in_epoch()};
   validation_.assign(manifest.validation().begin(), manifest.validation().end());
   last_step_ = total_steps();
+}
+
+void Trainer::StartFromPretrained() {
+  const ModelSpec& model = inputs_.spec.model();
+  if (!model.has_pretrained()) return;
+  ApplyPretrained(model.pretrained(), model, parts_->backbone.state());
+  if (inputs_.link != nullptr) spdlog::info("weights from {}", model.pretrained());
 }
 
 bool Trainer::Due(std::int64_t every) const {

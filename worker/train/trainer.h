@@ -49,6 +49,10 @@ class Trainer {
   // that is damaged or belongs to another network or set of identities.
   void Restore(const CheckpointManifest& manifest);
 
+  // Begins with the backbone that the job's model.pretrained names; a no-op where it names none.
+  // Throws as ApplyPretrained does.
+  void StartFromPretrained();
+
   // Trains to the end, with validation, checkpoints and metrics on the way as the job asks. A
   // checkpoint is always made at the end.
   void Run();

@@ -118,7 +118,11 @@ void Train(const Assignment& assignment, RunLink* link, Communicator& comm) {
   const std::vector<NamedVerificationSet> verification_sets = OpenVerificationSets(spec.data());
   const ShardPlan plan = AgreeOnPlan(link, spec, training_set.num_identities(), comm);
   Trainer trainer({spec, training_set, verification_sets, plan, assignment.run_dir, comm, link});
-  if (assignment.resume_from) trainer.Restore(*assignment.resume_from);
+  if (assignment.resume_from) {
+    trainer.Restore(*assignment.resume_from);
+  } else {
+    trainer.StartFromPretrained();
+  }
   trainer.Run();
   if (link != nullptr) link->Finish(WorkerOutcome::DONE, "all steps are done", kLastWordsMs);
 }

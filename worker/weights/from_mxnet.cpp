@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "common/base/quoted.h"
 #include "worker/weights/foreign_graph.h"
 #include "worker/weights/simplify_foreign.h"
 
@@ -19,7 +20,7 @@ constexpr double kLayerNormEpsilon = 1e-5;
 
 [[noreturn]] void Fail(const MxnetNode& node, const std::string& what) {
   throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("MXNet node {:?} ({}): {}", node.name, node.op, what));
+              fmt::format("MXNet node {} ({}): {}", Quoted(node.name), node.op, what));
 }
 
 // Reads attributes of one node, which are texts: "(3, 3)", "True", "2e-05".
@@ -88,7 +89,7 @@ class AttributeReader {
 
  private:
   [[noreturn]] void FailAttribute(const std::string& key, const std::string& text) const {
-    Fail(node_, fmt::format("attribute {} has the value {:?}", key, text));
+    Fail(node_, fmt::format("attribute {} has the value {}", key, Quoted(text)));
   }
 
   const MxnetNode& node_;
@@ -139,8 +140,8 @@ class MxnetConverter {
   HostTensor Parameter(const MxnetNode& node, const std::string& name) const {
     const HostTensor* tensor = FindParameter(name);
     if (tensor == nullptr) {
-      Fail(node,
-           fmt::format("the parameter file has no {:?}: are the two files of one model?", name));
+      Fail(node, fmt::format("the parameter file has no {}: are the two files of one model?",
+                             Quoted(name)));
     }
     return *tensor;
   }

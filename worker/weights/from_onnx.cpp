@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "common/base/quoted.h"
 #include "proto/onnx.pb.h"
 #include "worker/weights/foreign_graph.h"
 #include "worker/weights/simplify_foreign.h"
@@ -28,7 +29,7 @@ std::string NameOf(const NodeProto& node) {
 
 [[noreturn]] void Fail(const NodeProto& node, const std::string& what) {
   throw Error(ErrorCode::kDataLoss,
-              fmt::format("ONNX node {:?} ({}): {}", NameOf(node), node.op_type(), what));
+              fmt::format("ONNX node {} ({}): {}", Quoted(NameOf(node)), node.op_type(), what));
 }
 
 const AttributeProto* FindAttribute(const NodeProto& node, const char* name) {
@@ -83,8 +84,8 @@ class OnnxConverter {
     }
     const auto output = values_.find(proto_.output(0).name());
     if (output == values_.end() || output->second.constant) {
-      throw Error(ErrorCode::kDataLoss, fmt::format("the ONNX model's output {:?} is not computed",
-                                                    proto_.output(0).name()));
+      throw Error(ErrorCode::kDataLoss, fmt::format("the ONNX model's output {} is not computed",
+                                                    Quoted(proto_.output(0).name())));
     }
     graph_.output = output->second.node;
     SimplifyForeign(&graph_);
@@ -118,7 +119,7 @@ class OnnxConverter {
     if (index >= node.input_size()) Fail(node, fmt::format("has no input {}", index));
     const auto found = values_.find(node.input(index));
     if (found == values_.end()) {
-      Fail(node, fmt::format("its input {:?} comes from nowhere", node.input(index)));
+      Fail(node, fmt::format("its input {} comes from nowhere", Quoted(node.input(index))));
     }
     return found->second;
   }

@@ -12,6 +12,7 @@
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/base/mapped_file.h"
+#include "common/base/quoted.h"
 #include "worker/weights/byte_cursor.h"
 
 namespace fr {
@@ -154,7 +155,8 @@ HostTensors ReadMxnetParams(const std::filesystem::path& path) {
   for (HostTensor& tensor : tensors) {
     const auto length = cursor.Take<std::uint64_t>("length of a name");
     std::string name(cursor.Take(length, "a name"));
-    if (!named.Add(name, std::move(tensor))) cursor.Fail(fmt::format("{:?} is there twice", name));
+    if (!named.Add(name, std::move(tensor)))
+      cursor.Fail(fmt::format("{} is there twice", Quoted(name)));
   }
   if (cursor.left() != 0) cursor.Fail(fmt::format("{} bytes follow the last name", cursor.left()));
   return named;

@@ -14,6 +14,7 @@
 
 #include "common/base/error.h"
 #include "common/base/mapped_file.h"
+#include "common/base/quoted.h"
 #include "proto/onnx.pb.h"
 
 namespace fr {
@@ -161,7 +162,7 @@ class ExternalFiles {
     const std::string_view bytes = file->bytes();
     const auto size = static_cast<std::uint64_t>(header.bytes);
     if (offset > bytes.size() || size > bytes.size() - offset || length.value_or(size) != size) {
-      Fail(fmt::format("needs {} bytes at {} of {:?}, which has {}", size, offset, location,
+      Fail(fmt::format("needs {} bytes at {} of {}, which has {}", size, offset, Quoted(location),
                        bytes.size()));
     }
     return {header.dtype, std::move(header.shape), bytes.substr(offset, size), file};
@@ -172,7 +173,7 @@ class ExternalFiles {
     std::uint64_t number = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
     if (error != std::errc() || end != text.data() + text.size()) {
-      Fail(fmt::format("{:?} is no offset or length of external data", text));
+      Fail(fmt::format("{} is no offset or length of external data", Quoted(text)));
     }
     return number;
   }
@@ -183,8 +184,8 @@ class ExternalFiles {
     std::error_code ignored;
     if (name.empty() || name != name.filename() || name == "." || name == ".." ||
         std::filesystem::is_symlink(directory_ / name, ignored)) {
-      Fail(fmt::format("its data lies in {:?}; only files in the model's own directory are read",
-                       location));
+      Fail(fmt::format("its data lies in {}; only files in the model's own directory are read",
+                       Quoted(location)));
     }
     std::shared_ptr<const MappedFile>& file = files_[location];
     if (!file) file = std::make_shared<const MappedFile>(directory_ / name, /*sequential=*/true);
@@ -222,7 +223,8 @@ void ReadModel(const std::filesystem::path& path, OnnxModel* model) {
                              : TensorOf(tensor, model->proto);
       if (!model->initializers.Add(tensor.name(), std::move(value))) Fail("is there twice");
     } catch (const Error& error) {
-      throw Error(error.code(), fmt::format("initializer {:?}: {}", tensor.name(), error.what()));
+      throw Error(error.code(),
+                  fmt::format("initializer {}: {}", Quoted(tensor.name()), error.what()));
     }
   }
 }

@@ -6,6 +6,7 @@
 #include <zlib.h>
 
 #include "common/base/error.h"
+#include "common/base/quoted.h"
 #include "worker/weights/byte_cursor.h"
 
 namespace fr {
@@ -155,7 +156,7 @@ void StoredZip::ReadEntries(const Directory& directory) {
     const bool plain = (listed.flags & 1U) == 0 && listed.method == 0 && listed.bytes == size;
     const Entry entry = {DataOf(listed.header, size, listed.name), listed.crc32, plain};
     if (!entries_.emplace(std::string(listed.name), entry).second) {
-      cursor.Fail(fmt::format("zip entry {:?} is there twice", listed.name));
+      cursor.Fail(fmt::format("zip entry {} is there twice", Quoted(listed.name)));
     }
   }
 }
@@ -163,35 +164,35 @@ void StoredZip::ReadEntries(const Directory& directory) {
 std::string_view StoredZip::DataOf(std::uint64_t header, std::uint64_t size,
                                    std::string_view name) const {
   ByteCursor cursor(bytes_, file_, std::min<std::uint64_t>(header, bytes_.size()));
-  if (cursor.Take<std::uint32_t>(fmt::format("zip entry {:?}", name)) != kLocalHeader) {
-    cursor.Fail(fmt::format("zip entry {:?} is expected here", name));
+  if (cursor.Take<std::uint32_t>(fmt::format("zip entry {}", Quoted(name))) != kLocalHeader) {
+    cursor.Fail(fmt::format("zip entry {} is expected here", Quoted(name)));
   }
   cursor.Take(22, "versions, time and sizes");
   const auto name_bytes = cursor.Take<std::uint16_t>("length of the name");
   const auto extra_bytes = cursor.Take<std::uint16_t>("length of the extra field");
   if (cursor.Take(name_bytes, "name") != name) {
-    cursor.Fail(fmt::format("zip entry {:?} has another name in the directory", name));
+    cursor.Fail(fmt::format("zip entry {} has another name in the directory", Quoted(name)));
   }
   cursor.Take(extra_bytes, "extra field");
-  return cursor.Take(size, fmt::format("zip entry {:?}", name));
+  return cursor.Take(size, fmt::format("zip entry {}", Quoted(name)));
 }
 
 std::string_view StoredZip::Read(const std::string& name) const {
   const auto found = entries_.find(name);
   if (found == entries_.end()) {
-    throw Error(ErrorCode::kDataLoss, fmt::format("{}: has no zip entry {:?}", file_, name));
+    throw Error(ErrorCode::kDataLoss, fmt::format("{}: has no zip entry {}", file_, Quoted(name)));
   }
   const Entry& entry = found->second;
   if (!entry.plain) {
     throw Error(ErrorCode::kDataLoss,
-                fmt::format("{}: zip entry {:?} is compressed or encrypted, which torch.save never "
+                fmt::format("{}: zip entry {} is compressed or encrypted, which torch.save never "
                             "does: unpack it and zip it with 'zip -0'",
-                            file_, name));
+                            file_, Quoted(name)));
   }
   if (entry.crc32 != 0 && Crc32(entry.bytes) != entry.crc32) {
     throw Error(ErrorCode::kDataLoss,
-                fmt::format("{}: zip entry {:?} does not match its checksum: the file is damaged",
-                            file_, name));
+                fmt::format("{}: zip entry {} does not match its checksum: the file is damaged",
+                            file_, Quoted(name)));
   }
   return entry.bytes;
 }

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "common/base/quoted.h"
 
 namespace fr {
 namespace {
@@ -115,8 +116,8 @@ class Matcher {
     const Node& mine = ours_.node(deviation.ours);
     const ForeignNode& other = theirs_.node(deviation.theirs);
     throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("the networks differ at our '{}' ({}), their {:?} ({}): {}", mine.name,
-                            OpName(mine.op), other.name, other.foreign_op, deviation.what));
+                fmt::format("the networks differ at our '{}' ({}), their {} ({}): {}", mine.name,
+                            OpName(mine.op), Quoted(other.name), other.foreign_op, deviation.what));
   }
 
   // Each pair is compared once. The depth of the recursion is at most our graph's.
@@ -265,7 +266,7 @@ class Matcher {
 
   std::string CompareLayer(int ours, const ForeignNode& other) const {
     const Node& mine = ours_.node(ours);
-    const std::string difference = CompareWeight(mine, other);
+    std::string difference = CompareWeight(mine, other);
     if (!difference.empty()) return difference;
     if (other.tensor("bias") == nullptr) return "";  // as if it were zero
     const int user = sole_user_[static_cast<std::size_t>(ours)];
@@ -278,7 +279,7 @@ class Matcher {
     const std::vector<std::int64_t>& shape = mine.weight().shape;
     const bool is_conv = mine.op == Op::kConv;
     if (other.op == (is_conv ? ForeignOp::kConv : ForeignOp::kLinear) && other.inputs.size() == 1) {
-      const std::string window = is_conv ? WindowDifference(mine.window, other) : "";
+      std::string window = is_conv ? WindowDifference(mine.window, other) : "";
       if (!window.empty()) return window;
       if (is_conv && mine.groups != other.groups) {
         return fmt::format("{} groups instead of {}", other.groups, mine.groups);
@@ -385,10 +386,10 @@ class Matcher {
 
   std::string ComparePool(const Node& mine, const ForeignNode& other) const {
     const bool max = mine.op == Op::kMaxPool;
-    const std::string difference =
+    std::string difference =
         Same(mine, other, max ? ForeignOp::kMaxPool : ForeignOp::kAveragePool, 1);
     if (!difference.empty()) return difference;
-    const std::string window = WindowDifference(mine.window, other);
+    std::string window = WindowDifference(mine.window, other);
     if (!window.empty()) return window;
     if (mine.ceil_mode != other.ceil_mode && !CeilMakesNoDifference(mine)) {
       return mine.ceil_mode ? "parts of windows are left out" : "parts of windows count";

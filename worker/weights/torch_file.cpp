@@ -11,6 +11,7 @@
 
 #include "common/base/error.h"
 #include "common/base/mapped_file.h"
+#include "common/base/quoted.h"
 #include "worker/data/pickle.h"
 #include "worker/weights/byte_cursor.h"
 #include "worker/weights/stored_zip.h"
@@ -69,8 +70,8 @@ HostTensors ReadZip(const Owner& owner, const std::string& file) {
     const std::string_view bytes = zip.Read(fmt::format("{}data/{}", folder, storage.key));
     if (static_cast<std::int64_t>(bytes.size()) != storage.bytes) {
       throw Error(ErrorCode::kDataLoss,
-                  fmt::format("{}: storage {:?} has {} bytes where {} are promised", file,
-                              storage.key, bytes.size(), storage.bytes));
+                  fmt::format("{}: storage {} has {} bytes where {} are promised", file,
+                              Quoted(storage.key), bytes.size(), storage.bytes));
     }
     storages[storage.key] = bytes;
   }
@@ -86,15 +87,17 @@ Storages ReadLegacyStorages(const std::vector<TorchStorage>& needed, const Pickl
   for (const std::size_t item : keys.values[keys.root].items) {
     const std::string_view key = keys.values[item].bytes;
     const auto found = promised.find(key);
-    if (found == promised.end()) cursor->Fail(fmt::format("no tensor uses storage {:?}", key));
+    if (found == promised.end())
+      cursor->Fail(fmt::format("no tensor uses storage {}", Quoted(key)));
     const TorchStorage& storage = found->second;
-    const auto elements = cursor->Take<std::int64_t>(fmt::format("size of storage {:?}", key));
+    const auto elements =
+        cursor->Take<std::int64_t>(fmt::format("size of storage {}", Quoted(key)));
     if (elements != storage.bytes / storage.element_bytes) {
-      cursor->Fail(fmt::format("storage {:?} has {} elements where {} are promised", key, elements,
-                               storage.bytes / storage.element_bytes));
+      cursor->Fail(fmt::format("storage {} has {} elements where {} are promised", Quoted(key),
+                               elements, storage.bytes / storage.element_bytes));
     }
-    storages[key] =
-        cursor->Take(static_cast<std::uint64_t>(storage.bytes), fmt::format("storage {:?}", key));
+    storages[key] = cursor->Take(static_cast<std::uint64_t>(storage.bytes),
+                                 fmt::format("storage {}", Quoted(key)));
   }
   return storages;
 }

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "common/base/quoted.h"
 
 namespace fr {
 namespace {
@@ -170,7 +171,7 @@ class Reader {
     const std::int64_t elements = At(id.items[4]).number;
     if (elements < 0 ||
         __builtin_mul_overflow(elements, typed.storage.element_bytes, &typed.storage.bytes)) {
-      Fail(fmt::format("storage {:?} has {} elements", typed.storage.key, elements));
+      Fail(fmt::format("storage {} has {} elements", Quoted(typed.storage.key), elements));
     }
     return typed;
   }
@@ -287,7 +288,7 @@ class TensorBuilder {
   HostTensor View(const TorchStorage& storage, Dtype dtype, std::int64_t offset,
                   std::vector<std::int64_t> shape, const std::vector<std::int64_t>& strides) {
     const auto found = storages_.find(storage.key);
-    if (found == storages_.end()) Fail(fmt::format("storage {:?} is not there", storage.key));
+    if (found == storages_.end()) Fail(fmt::format("storage {} is not there", Quoted(storage.key)));
     const std::string_view bytes = found->second;
     const std::int64_t element_bytes = ElementBytes(dtype);
     const std::int64_t elements = static_cast<std::int64_t>(bytes.size()) / element_bytes;
@@ -338,11 +339,12 @@ std::vector<TorchStorage> StoragesOf(const Pickle& pickle) {
     const TorchStorage storage = reader.StorageOf(value).storage;
     const auto [found, added] = storages.emplace(storage.key, storage);
     if (!added && found->second.bytes != storage.bytes) {
-      Fail(fmt::format("storage {:?} has {} bytes in one place and {} in another", storage.key,
-                       found->second.bytes, storage.bytes));
+      Fail(fmt::format("storage {} has {} bytes in one place and {} in another",
+                       Quoted(storage.key), found->second.bytes, storage.bytes));
     }
   }
   std::vector<TorchStorage> list;
+  list.reserve(storages.size());
   for (const auto& [key, storage] : storages) list.push_back(storage);
   return list;
 }
@@ -369,7 +371,7 @@ HostTensors StateDictOf(const Pickle& pickle,
     try {
       if (!tensors.Add(std::string(name), builder.Build(*value))) Fail("is there twice");
     } catch (const Error& error) {
-      throw Error(error.code(), fmt::format("tensor {:?}: {}", name, error.what()));
+      throw Error(error.code(), fmt::format("tensor {}: {}", Quoted(name), error.what()));
     }
   }
   return tensors;

@@ -89,7 +89,11 @@ class TrainerTest : public testing::Test {
     ShardPlan plan = PlanShards(kIdentities, 1, std::vector<std::int64_t>(comm.world_size(), 1000));
     Trainer trainer(
         {spec, set, verification, plan, run_dir, comm, comm.rank() == 0 ? link : nullptr});
-    if (from != nullptr) trainer.Restore(*from);
+    if (from != nullptr) {
+      trainer.Restore(*from);
+    } else {
+      trainer.StartFromPretrained();
+    }
     trainer.Run();
   }
 
@@ -162,6 +166,47 @@ TEST_F(TrainerTest, ARunOfAnotherMarginContinuesFromItsCheckpoint) {
   spec.mutable_loss()->set_sample_rate(0.6);
   spec.mutable_loss()->set_mass_tolerance(1e-3);
   ExpectContinuation(spec, 2);
+}
+
+// Another run begins with the backbone of a checkpoint: on the same images it says the same.
+TEST_F(TrainerTest, ARunStartsFromPretrainedWeights) {
+  JobSpec spec = SmallJob(2);
+  RecordingLink first;
+  Train(spec, comm_, path_ / "first", &first);
+  const std::string directory = comm_.BroadcastBytes(
+      comm_.rank() == 0 ? first.checkpoints.at(2).directory() : std::string(), 0);
+  spec.mutable_model()->set_pretrained(directory);
+  spec.mutable_train()->set_seed(99);
+  spec.mutable_train()->set_max_steps(1);
+  spec.mutable_train()->set_validate_at_start(true);
+  RecordingLink second;
+  Train(spec, comm_, path_ / "second", &second);
+  if (comm_.rank() == 0) {
+    const double norm = first.values["val/synth/embedding_norm"][2];
+    EXPECT_NEAR(second.values["val/synth/embedding_norm"][0], norm, 1e-6 * norm);
+  }
+  spec.mutable_model()->set_network(Network::mbf);
+  try {
+    Train(spec, comm_, path_ / "third", &second);
+    FAIL() << "another network";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    EXPECT_NE(std::string(error.what()).find("r18"), std::string::npos) << error.what();
+  }
+}
+
+// bfloat16 and recomputation through the whole loop: what is learnt is nearly the same.
+TEST_F(TrainerTest, Bfloat16AndRecomputationTrainAlike) {
+  JobSpec spec = SmallJob(6);
+  RecordingLink expected;
+  Train(spec, comm_, path_ / "fp32", &expected);
+  spec.mutable_model()->set_precision(Precision::bf16);
+  spec.mutable_model()->set_recompute(true);
+  RecordingLink link;
+  Train(spec, comm_, path_ / "bf16", &link);
+  for (const auto& [step, loss] : expected.values["train/loss"]) {
+    EXPECT_NEAR(link.values["train/loss"][step], loss, 0.05 * std::abs(loss)) << step;
+  }
 }
 
 // A checkpoint whose bytes changed is refused on every rank, by name, before anything is trained.

@@ -123,7 +123,8 @@ TEST(Onnx, ComesBack) {
         ASSERT_TRUE(read.tensors.contains(parameter.name)) << parameter.name;
         const HostTensor& tensor = read.tensors.at(parameter.name);
         EXPECT_EQ(tensor.shape, parameter.shape) << parameter.name;
-        if (!fold) EXPECT_TRUE(tensor.bytes == tensors(parameter.name).bytes) << parameter.name;
+        if (fold) continue;
+        EXPECT_TRUE(tensor.bytes == tensors(parameter.name).bytes) << parameter.name;
       }
     }
   }

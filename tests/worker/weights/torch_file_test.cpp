@@ -320,8 +320,8 @@ torch.save({'state_dict': state, 'epoch': 1}, 'zip.pt')
   const auto read = [](const std::filesystem::path& path) {
     for (const auto& [name, tensor] : ReadTorchStateDict(path)) tensor.ToFloat32();
   };
-  ExpectBearsDamage(directory.path() / "zip.pt", read, /*needs_end=*/true, 6000);
-  ExpectBearsDamage(directory.path() / "legacy.pt", read, /*needs_end=*/true, 6000);
+  ExpectBearsDamage(directory.path() / "zip.pt", read, /*needs_end=*/true, 2500);
+  ExpectBearsDamage(directory.path() / "legacy.pt", read, /*needs_end=*/true, 2500);
 }
 
 }  // namespace
