@@ -312,6 +312,16 @@ def test_older_and_wrapped_state_dicts(r18, tmp_path):
         assert all(torch.equal(tensors[k], v.to(tensors[k].dtype)) for k, v in expected.items())
 
 
+def test_a_file_name_that_is_no_utf8(small, tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xe9t\xe9.pth"
+    shutil.copy(small.pth, name)
+    out = tmp_path / "out.safetensors"
+    run("import", os.fsdecode(name), out)
+    assert json.loads(run("info", out, "--json"))["provenance"]["source"].endswith(".pth")
+    run("export", out, tmp_path / "out.onnx")
+    onnx.load(tmp_path / "out.onnx")
+
+
 def test_a_bare_safetensors_file(r18, tmp_path):
     bare = tmp_path / "bare.safetensors"
     state = {k: v for k, v in r18.module.state_dict().items() if "num_batches" not in k}
@@ -526,7 +536,7 @@ def test_a_network_that_is_none_of_ours_is_compared_with_the_closest(r18, tmp_pa
     cases = {
         "lacks": ({k: v for k, v in state.items() if k != "layer2.0.bn1.weight"},
                   "has no 'layer2.0.bn1.weight'"),
-        "more": ({**state, "head.weight": torch.zeros(3)}, "'head.weight'"),
+        "more": ({**state, "head.weight": torch.zeros(3)}, "head.weight"),
         "shape": ({**state, "conv1.weight": torch.zeros(64, 3, 7, 7)}, "[64, 3, 7, 7]"),
     }
     for name, (content, expected) in cases.items():
