@@ -165,7 +165,7 @@ std::string ToJsonLines(const std::vector<std::string>& files, const at::Tensor&
   return lines;
 }
 
-std::string ToNpy(const at::Tensor& embeddings) {
+std::string NpyOf(const at::Tensor& embeddings) {
   const std::span<const float> values(embeddings.const_data_ptr<float>(),
                                       static_cast<std::size_t>(embeddings.numel()));
   return fr::ToNpy(values, embeddings.size(0), embeddings.size(1));
@@ -218,7 +218,7 @@ int RunEmbed(const EmbedCommand& command) {
       EmbedPictures(MakeEmbedFunction(*model, OptionsFor(command.precision, command.batch)), files,
                     options)
           .contiguous();
-  WriteResult(command, command.npy ? ToNpy(embeddings) : ToJsonLines(files, embeddings));
+  WriteResult(command, command.npy ? NpyOf(embeddings) : ToJsonLines(files, embeddings));
   return kExitDone;
 }
 

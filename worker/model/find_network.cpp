@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "common/base/error.h"
+#include "common/base/quoted.h"
 #include "worker/backbones/network.h"
 #include "worker/model/model_info.h"
 
@@ -22,6 +23,7 @@ constexpr std::size_t kShownCandidates = 3;
 std::vector<Network> Networks(const NetworkHints& hints) {
   if (hints.network) return {*hints.network};
   std::vector<Network> networks;
+  networks.reserve(static_cast<std::size_t>(Network_descriptor()->value_count()));
   for (int i = 0; i < Network_descriptor()->value_count(); ++i) {
     networks.push_back(static_cast<Network>(Network_descriptor()->value(i)->number()));
   }
@@ -113,7 +115,7 @@ std::optional<std::string> FirstDifference(const Graph& graph, const Shapes& sha
     rest.erase(found);
   }
   if (rest.empty()) return std::nullopt;
-  return fmt::format("'{}' has no place in it", rest.begin()->first);
+  return fmt::format("{} has no place in it", Quoted(rest.begin()->first));
 }
 
 ModelSpec FindNetworkByTensors(const Shapes& shapes, const NetworkHints& hints,
@@ -140,6 +142,7 @@ ModelSpec FindNetworkByTensors(const Shapes& shapes, const NetworkHints& hints,
   if (fits.size() == 1) return fits[0];
   if (fits.size() > 1) {
     std::vector<std::string> names;
+    names.reserve(fits.size());
     for (const ModelSpec& spec : fits) names.push_back(DescribeSpec(spec));
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{}: its tensors fit several networks: {}; choose with --network and "

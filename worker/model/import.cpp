@@ -203,7 +203,7 @@ std::unique_ptr<Model> ImportModel(const fs::path& source, const ImportOptions& 
   info.spec = imported.spec;
   info.preprocessing = ChoosePreprocessing(imported, options);
   info.provenance = std::move(imported.provenance);
-  info.provenance["source"] = source.filename().string();
+  info.provenance["source"] = ValidUtf8(source.filename().string());
   info.provenance["imported_by"] = fmt::format("fr {}", kVersion);
   auto model = std::make_unique<Model>(std::move(info));
   model->state().Load(imported.tensors, source.string());

@@ -5,7 +5,10 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "common/base/error.h"
+#include "common/base/quoted.h"
 #include "worker/backbones/network.h"
 
 namespace fr {
@@ -43,8 +46,8 @@ class MetadataReader {
 
   [[noreturn]] void Refuse(const char* key) const {
     throw Error(ErrorCode::kDataLoss,
-                fmt::format("{}: its metadata says {}: {:?}, which is none that this program knows",
-                            file_, key, Text(key)));
+                fmt::format("{}: its metadata says {}: {}, which is none that this program knows",
+                            file_, key, Quoted(Text(key))));
   }
 
  private:
@@ -62,7 +65,7 @@ Metadata ToMetadata(const ModelInfo& info) {
                        {kPixelStd, fmt::format("{}", info.preprocessing.std)}};
   if (info.spec.has_output()) metadata[kOutput] = ModelSpec::Output_Name(info.spec.output());
   for (const auto& [key, value] : info.provenance) {
-    metadata[fmt::format("{}{}", kProvenance, key)] = value;
+    metadata[ValidUtf8(fmt::format("{}{}", kProvenance, key))] = ValidUtf8(value);
   }
   return metadata;
 }
@@ -99,6 +102,12 @@ ModelInfo FromMetadata(const Metadata& metadata, const std::string& file) {
     if (key.starts_with(kProvenance)) info.provenance[key.substr(kProvenance.size())] = value;
   }
   return info;
+}
+
+std::string ValidUtf8(const std::string& text) {
+  using Json = nlohmann::json;
+  return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace))
+      .get<std::string>();
 }
 
 Graph GraphOf(const ModelSpec& spec) {

@@ -23,7 +23,7 @@ struct ModelInfo {
 };
 
 // Keys network, embedding_size, output, squeeze_excite, pixel_mean, pixel_std, and provenance.* for
-// each of `provenance`. Numbers read back as they were.
+// each of `provenance`. Numbers read back as they were; text becomes valid UTF-8.
 Metadata ToMetadata(const ModelInfo& info);
 
 // Whether ToMetadata wrote it.
@@ -32,6 +32,9 @@ bool IsModelMetadata(const Metadata& metadata);
 // What ToMetadata wrote; other keys are passed over. Throws Error(kDataLoss) for values that make
 // no sense, naming `file` and the key.
 ModelInfo FromMetadata(const Metadata& metadata, const std::string& file);
+
+// With U+FFFD for bytes that are no UTF-8, which file names may have and metadata may not.
+std::string ValidUtf8(const std::string& text);
 
 // The network's graph, without dropout.
 Graph GraphOf(const ModelSpec& spec);

@@ -145,6 +145,11 @@ def r18(tmp_path_factory):
     return Network(("r18", None, False), tmp_path_factory.mktemp("r18"))
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return Network(("y1", None, False), tmp_path_factory.mktemp("y1"))
+
+
 # --- Every family
 
 
@@ -307,6 +312,16 @@ def test_older_and_wrapped_state_dicts(r18, tmp_path):
         assert all(torch.equal(tensors[k], v.to(tensors[k].dtype)) for k, v in expected.items())
 
 
+def test_a_file_name_that_is_no_utf8(small, tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xe9t\xe9.pth"
+    shutil.copy(small.pth, name)
+    out = tmp_path / "out.safetensors"
+    run("import", os.fsdecode(name), out)
+    assert json.loads(run("info", out, "--json"))["provenance"]["source"].endswith(".pth")
+    run("export", out, tmp_path / "out.onnx")
+    onnx.load(tmp_path / "out.onnx")
+
+
 def test_a_bare_safetensors_file(r18, tmp_path):
     bare = tmp_path / "bare.safetensors"
     state = {k: v for k, v in r18.module.state_dict().items() if "num_batches" not in k}
@@ -423,14 +438,14 @@ def verification_set(tmp_path_factory):
     return path, torch.tensor(np.stack(pixels)).float(), np.array(same, bool)
 
 
-def test_verify_follows_the_protocol(r18, verification_set):
+def test_verify_follows_the_protocol(small, verification_set):
     sklearn_metrics = pytest.importorskip("sklearn.metrics")
     path, pixels, same = verification_set
-    both = evaluate(r18.module, pixels) + evaluate(r18.module, pixels.flip(3))
+    both = evaluate(small.module, pixels) + evaluate(small.module, pixels.flip(3))
     accuracy, deviation, threshold, tar, distances = protocol(both.astype(np.float64), same)
 
-    result = json.loads(run("verify", r18.model, path, "-o", "json", "--batch", "7"))
-    assert (result["network"], result["precision"]) == ("r18", "fp32")
+    result = json.loads(run("verify", small.model, path, "-o", "json", "--batch", "7"))
+    assert (result["network"], result["precision"]) == ("y1", "fp32")
     (found,) = result["sets"]
     assert (found["set"], found["pairs"]) == ("lossless", len(same))
     assert found["accuracy"] == pytest.approx(accuracy, abs=1e-9)
@@ -442,16 +457,16 @@ def test_verify_follows_the_protocol(r18, verification_set):
         np.linalg.norm(both, axis=1).mean() / 2, rel=1e-5)
     assert found["seconds"] > 0
 
-    table = run("verify", r18.model, path, path).splitlines()
+    table = run("verify", small.model, path, path).splitlines()
     assert table[0].split()[:3] == ["SET", "PAIRS", "ACCURACY"]
     assert [line.split()[0] for line in table[1:]] == ["lossless", "lossless"]
     assert f"{accuracy * 100:.2f} %" in table[1]
 
 
-def test_verify_in_bf16_is_close(r18, verification_set):
+def test_verify_in_bf16_is_close(small, verification_set):
     path, _, _ = verification_set
     full, half = (
-        json.loads(run("verify", r18.model, path, "-o", "json", "--precision", precision))["sets"][0]
+        json.loads(run("verify", small.model, path, "-o", "json", "--precision", precision))["sets"][0]
         for precision in ("fp32", "bf16"))
     assert half["accuracy"] == pytest.approx(full["accuracy"], abs=0.1)
     assert half["auc"] == pytest.approx(full["auc"], abs=0.05)
@@ -521,7 +536,7 @@ def test_a_network_that_is_none_of_ours_is_compared_with_the_closest(r18, tmp_pa
     cases = {
         "lacks": ({k: v for k, v in state.items() if k != "layer2.0.bn1.weight"},
                   "has no 'layer2.0.bn1.weight'"),
-        "more": ({**state, "head.weight": torch.zeros(3)}, "'head.weight'"),
+        "more": ({**state, "head.weight": torch.zeros(3)}, "head.weight"),
         "shape": ({**state, "conv1.weight": torch.zeros(64, 3, 7, 7)}, "[64, 3, 7, 7]"),
     }
     for name, (content, expected) in cases.items():
