@@ -310,5 +310,24 @@ TEST(BackboneRanks, BatchNormOfAllRanksIsThatOfTheWholeBatch) {
                            whole.state.Get("ir.bn2.running_var"), 1e-5));
 }
 
+// Fewer images than ranks: who has none still takes part, and its tensors stay numbers.
+TEST(BackboneRanks, ARankMayHaveNoImages) {
+  Communicator comm;
+  for (Communicator* norm_comm : {&comm, static_cast<Communicator*>(nullptr)}) {
+    Net net;
+    TrainingOptions options;
+    options.batch_norm_comm = norm_comm;
+    TrainingPlan plan(net.graph, net.state, options);
+    const std::int64_t images = comm.rank() == 0 ? 2 : 0;
+    const at::Tensor embedding = plan.Forward(torch::ones({images, 3, 16, 16}));
+    EXPECT_EQ(embedding.size(0), images);
+    plan.Backward(torch::ones({images, 10}));
+    EXPECT_TRUE(net.state.trained().gradients().isfinite().all().item<bool>());
+    for (const auto& [name, tensor] : net.state.Named()) {
+      EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace fr

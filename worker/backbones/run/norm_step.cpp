@@ -116,7 +116,7 @@ class NormStep : public Step {
 
   void TakeStatistics(bool update_running) {
     const Statistics statistics = BatchStatistics();
-    count_ = statistics.count;
+    count_ = std::max(statistics.count, 1.0);
     const float* weight = parameters_[0].const_data_ptr<float>();
     const float* bias = parameters_[1].const_data_ptr<float>();
     const auto channels = static_cast<std::size_t>(channels_);
@@ -129,7 +129,8 @@ class NormStep : public Step {
       scale_[c] = static_cast<float>(scale);
       offset_[c] = static_cast<float>(bias[c] - statistics.mean[c] * scale);
     }
-    if (update_running) UpdateRunning(statistics);
+    // A rank may have no images, where its statistics are its own.
+    if (update_running && statistics.count > 0) UpdateRunning(statistics);
   }
 
   // Mean and variance over the rows of all ranks: the ranks' means first, then the squares around
@@ -155,17 +156,18 @@ class NormStep : public Step {
     SumOverRanks(sums, comm_);
     Statistics statistics;
     statistics.count = sums[channels];
+    const double count = std::max(statistics.count, 1.0);
     statistics.mean.resize(channels);
     statistics.variance.resize(channels);
     for (std::size_t c = 0; c < channels; ++c) {
-      statistics.mean[c] = sums[c] / statistics.count;
+      statistics.mean[c] = sums[c] / count;
       const double from_shift = statistics.mean[c] - shift[c];
       statistics.variance[c] =
           local[channels + c] - 2 * from_shift * local[c] + own * from_shift * from_shift;
     }
     SumOverRanks(statistics.variance, comm_);
     for (double& variance : statistics.variance) {
-      variance = std::max(variance / statistics.count, 0.0);
+      variance = std::max(variance / count, 0.0);
     }
     return statistics;
   }
