@@ -21,8 +21,8 @@ struct WrittenFile {
   std::uint64_t xxh3 = 0;
 };
 
-// Writes float32, float64, int64, float16, bfloat16 and uint8 CPU tensors of any strides to `path` as
-// WriteFileAtomically does (beside, synced, renamed), without a second copy of all tensors in
+// Writes float32, float64, int64, float16, bfloat16 and uint8 CPU tensors of any strides to `path`
+// as WriteFileAtomically does (beside, synced, renamed), without a second copy of all tensors in
 // memory. `metadata` becomes __metadata__. Throws Error(kIo | kResourceExhausted).
 WrittenFile WriteSafetensors(const std::filesystem::path& path, const NamedTensors& tensors,
                              const std::map<std::string, std::string>& metadata);

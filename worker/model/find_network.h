@@ -31,8 +31,8 @@ std::vector<ModelSpec> CandidateNetworks(const NetworkHints& hints);
 ModelSpec FindNetworkByTensors(const std::map<std::string, std::vector<std::int64_t>>& shapes,
                                const NetworkHints& hints, const std::string& what);
 
-// Where `shapes` are not those of `graph`, first in graph order: "has no 'bn1.weight'"; then what is
-// there beside them. Nothing if they agree.
+// Where `shapes` are not those of `graph`, first in graph order: "has no 'bn1.weight'"; then what
+// is there beside them. Nothing if they agree.
 std::optional<std::string> FirstDifference(
     const Graph& graph, const std::map<std::string, std::vector<std::int64_t>>& shapes);
 
