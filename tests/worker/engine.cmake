@@ -45,7 +45,7 @@ set_target_properties(pretrained_tests PROPERTIES POSITION_INDEPENDENT_CODE OFF)
 target_compile_options(pretrained_tests PRIVATE -fPIC)
 target_precompile_headers(pretrained_tests REUSE_FROM fr_engine)
 add_test(NAME models COMMAND ${FR_PYTHON} -m pytest -q -p no:cacheprovider
-                             ${CMAKE_CURRENT_LIST_DIR}/model/test_models.py)
+                             ${CMAKE_CURRENT_LIST_DIR}/model)
 set_tests_properties(
   models
   PROPERTIES
