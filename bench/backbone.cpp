@@ -71,23 +71,7 @@ class Reference {
     const AutocastOn autocast(kind_ == Kind::kAutocast);
     ComputeMode mode;
     mode.training = training;
-    mode.drawn = &drawn_;
-    drawn_.clear();
-    std::vector<at::Tensor> values(graph_.nodes().size());
-    std::vector<int> uses = graph_.UseCounts();
-    values[0] = Lay(images);
-    for (int i = 1; i <= graph_.output(); ++i) {
-      std::vector<at::Tensor> inputs;
-      for (const int input : graph_.node(i).inputs) {
-        inputs.push_back(values[static_cast<std::size_t>(input)]);
-        if (--uses[static_cast<std::size_t>(input)] == 0) {
-          values[static_cast<std::size_t>(input)].reset();
-        }
-      }
-      values[static_cast<std::size_t>(i)] =
-          ComputeNode(graph_, i, inputs, parameters_[static_cast<std::size_t>(i)], mode);
-    }
-    return values.back().to(at::kFloat);
+    return ComputeGraph(graph_, parameters_, Lay(images), mode);
   }
 
   void Train(const at::Tensor& images, const at::Tensor& gradients) {
@@ -120,7 +104,6 @@ class Reference {
   const Graph& graph_;
   Kind kind_;
   std::vector<std::vector<at::Tensor>> parameters_;
-  std::map<std::string, at::Tensor> drawn_;
 };
 
 double Seconds(const std::function<void()>& work) {

@@ -1,5 +1,7 @@
 #include "common/base/file.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -78,6 +80,13 @@ void WriteFileAtomically(const std::filesystem::path& path, std::string_view byt
   file.Close();
   if (rename(temporary.c_str(), path.c_str()) != 0) ThrowIo("rename", temporary);
   SyncDirectory(path.has_parent_path() ? path.parent_path() : ".");
+}
+
+std::string LowerExtension(const std::filesystem::path& path) {
+  std::string extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return extension;
 }
 
 void SyncDirectory(const std::filesystem::path& directory) {

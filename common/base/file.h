@@ -15,6 +15,9 @@ std::string ReadFile(const std::filesystem::path& path);
 // `path` holds the old content or the new one, never a part. Throws Error(kIo).
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view bytes);
 
+// ".jpg" of "a/B.JPG".
+std::string LowerExtension(const std::filesystem::path& path);
+
 // Makes a rename or a new file in `directory` durable. Throws Error(kIo).
 void SyncDirectory(const std::filesystem::path& directory);
 

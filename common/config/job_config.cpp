@@ -9,6 +9,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "common/config/network_rules.h"
 
 namespace fr {
 namespace {
@@ -82,45 +83,18 @@ void CheckSchedule(const JobSpec& spec, YamlMessage* yaml) {
   }
 }
 
-bool IsIrResNet(Network network) {
-  switch (network) {
-    case Network::r18:
-    case Network::r34:
-    case Network::r50:
-    case Network::r100:
-    case Network::r200:
-      return true;
-    default:
-      return false;
-  }
-}
-
-bool IsVit(Network network) { return Network_Name(network).starts_with("vit_"); }
-
-// Networks of the mobile kind end in a depthwise convolution.
-ModelSpec::Output OutputOf(const ModelSpec& model) {
-  if (model.has_output()) return model.output();
-  switch (model.network()) {
-    case Network::mbf:
-    case Network::mbf_large:
-    case Network::y1:
-    case Network::m1:
-      return ModelSpec::GDC;
-    default:
-      return ModelSpec::E;
-  }
-}
-
 void CheckModel(const JobSpec& spec, YamlMessage* yaml) {
   const ModelSpec& model = spec.model();
   const std::string name = Network_Name(model.network());
-  if (model.squeeze_excite() && !IsIrResNet(model.network())) {
+  if (model.squeeze_excite() && !HasSqueezeExcite(model.network())) {
     yaml->AddError("model.squeeze_excite", name + " has none; r18, r34, r50, r100 and r200 do");
   }
-  if (model.has_output() && IsVit(model.network())) {
+  if (model.has_output() && !HasOutputs(model.network())) {
     yaml->AddError("model.output", name + " has one way from tokens to the embedding; remove it");
   }
-  if (model.dropout() > 0 && (IsVit(model.network()) || OutputOf(model) != ModelSpec::E)) {
+  const ModelSpec::Output output =
+      model.has_output() ? model.output() : DefaultOutput(model.network());
+  if (model.dropout() > 0 && (!HasOutputs(model.network()) || output != ModelSpec::E)) {
     yaml->AddError("model.dropout",
                    "is of output E: remove it, or set model.output: E where the network has it");
   }

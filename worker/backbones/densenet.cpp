@@ -55,8 +55,7 @@ Graph MakeDenseNet(const DenseNetSpec& spec, const NetworkOptions& options) {
     if (block + 1 < spec.layers.size()) x = Transition(b, "features.transition" + number, x);
   }
   x = b.Relu("relu5", b.BatchNorm("features.norm5", x));
-  AddOutput(b, x, options.output.value_or(ModelSpec::E), options.embedding_size, options.dropout,
-            "output.");
+  AddOutput(b, x, options.output.value(), options.embedding_size, options.dropout, "output.");
   return b.Finish();
 }
 

@@ -84,8 +84,7 @@ Graph MakeDpn(const DpnSpec& spec, const NetworkOptions& options) {
   b.BeginBlock();
   x = w.BnAct("features.conv5_bn_ac", x);
   b.set_batch_norm_epsilon(kOutputEpsilon);
-  AddOutput(b, x, options.output.value_or(ModelSpec::E), options.embedding_size, options.dropout,
-            "output.");
+  AddOutput(b, x, options.output.value(), options.embedding_size, options.dropout, "output.");
   return b.Finish();
 }
 

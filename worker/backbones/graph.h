@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "worker/backbones/preprocessing.h"
+
 namespace fr {
 
 // What a node computes. Shapes are those of one sample: [c, h, w] for images and feature maps,
@@ -156,7 +158,7 @@ struct WeightInit {
 // unique name: it is what traces and exports show.
 class GraphBuilder {
  public:
-  explicit GraphBuilder(std::array<std::int64_t, 3> image = {3, 112, 112});
+  explicit GraphBuilder(std::array<std::int64_t, 3> image = {3, kImageSide, kImageSide});
 
   int input() const { return 0; }
   const std::vector<std::int64_t>& shape(int x) const;

@@ -143,8 +143,7 @@ Graph MakeInceptionResnetV2(const NetworkOptions& options) {
   b.BeginBlock();
   x = w.Conv("conv2d_7b", x, Conv1x1(1536));
   b.set_batch_norm_epsilon(kOutputEpsilon);
-  AddOutput(b, x, options.output.value_or(ModelSpec::E), options.embedding_size, options.dropout,
-            "output.");
+  AddOutput(b, x, options.output.value(), options.embedding_size, options.dropout, "output.");
   return b.Finish();
 }
 

@@ -57,7 +57,7 @@ Graph MakeIrResNet(const std::array<int, 4>& blocks, const NetworkOptions& optio
       x = IrBlock(b, name, x, kWidths[stage], block == 0 ? 2 : 1, options.squeeze_excite);
     }
   }
-  AddOutput(b, x, options.output.value_or(ModelSpec::E), options.embedding_size, options.dropout);
+  AddOutput(b, x, options.output.value(), options.embedding_size, options.dropout);
   return b.Finish();
 }
 

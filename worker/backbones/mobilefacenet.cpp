@@ -86,12 +86,12 @@ Graph MakeMobileFaceNet(const MobileFaceNetSpec& spec, const NetworkOptions& opt
   x = w.Residuals("layers.7", x, blocks[3], 256);
   b.BeginBlock();
   x = w.Conv("conv_sep", x, {.out = 512});
-  if (options.output.value_or(ModelSpec::GDC) == ModelSpec::GDC) {
+  if (options.output.value() == ModelSpec::GDC) {
     RefuseDropout(options.dropout);
     w.Gdc("features", x, options.embedding_size, spec.mxnet);
   } else {
     if (spec.mxnet) b.set_batch_norm_epsilon(kMxnetOutputEpsilon);
-    AddOutput(b, x, *options.output, options.embedding_size, options.dropout);
+    AddOutput(b, x, options.output.value(), options.embedding_size, options.dropout);
   }
   return b.Finish();
 }

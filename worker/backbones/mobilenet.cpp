@@ -44,7 +44,7 @@ Graph MakeMobileNet(const NetworkOptions& options) {
     x = Conv(b, name, x, {.out = unit.out});
   }
   b.set_batch_norm_epsilon(kOutputEpsilon);
-  AddOutput(b, x, options.output.value_or(ModelSpec::GDC), options.embedding_size, options.dropout);
+  AddOutput(b, x, options.output.value(), options.embedding_size, options.dropout);
   return b.Finish();
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "common/config/network_rules.h"
 #include "worker/backbones/densenet.h"
 #include "worker/backbones/dpn.h"
 #include "worker/backbones/inception_resnet_v2.h"
@@ -27,11 +28,6 @@ constexpr DpnSpec kDpn92 = {.stem = 64,
                             .blocks = {3, 4, 20, 3},
                             .increase = {16, 32, 24, 128}};
 
-bool HasSqueezeExcite(Network network) {
-  return network == Network::r18 || network == Network::r34 || network == Network::r50 ||
-         network == Network::r100 || network == Network::r200;
-}
-
 }  // namespace
 
 NetworkOptions OptionsOf(const ModelSpec& spec) {
@@ -45,7 +41,11 @@ NetworkOptions OptionsOf(const ModelSpec& spec) {
 }
 
 // The registry: one line a network.
-Graph MakeNetwork(const NetworkOptions& options) {
+Graph MakeNetwork(const NetworkOptions& asked) {
+  NetworkOptions options = asked;
+  if (!options.output && HasOutputs(options.network)) {
+    options.output = DefaultOutput(options.network);
+  }
   if (options.embedding_size < 1) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("an embedding of {} values cannot be: give model.embedding_size of at "

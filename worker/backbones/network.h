@@ -14,9 +14,10 @@ namespace fr {
 struct NetworkOptions {
   Network network = Network::r50;
   std::int64_t embedding_size = 512;
-  double dropout = 0;                       // before the last layer, output E
-  std::optional<ModelSpec::Output> output;  // none: the network's own
-  bool squeeze_excite = false;              // r18 to r200
+  double dropout = 0;  // before the last layer, output E
+  std::optional<ModelSpec::Output>
+      output;                   // none: the network's own; families are always given one
+  bool squeeze_excite = false;  // r18 to r200
 };
 
 // From aligned faces [3, 112, 112], (x - 127.5) / 127.5, to embeddings [embedding_size], not

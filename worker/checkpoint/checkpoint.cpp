@@ -21,10 +21,8 @@
 namespace fr {
 namespace {
 
-constexpr const char* kBackboneFile = "backbone.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
 constexpr const char* kHeadState = "head.state";
-constexpr const char* kManifestFile = "manifest.json";
 
 std::string HeadFileName(IdentityRange range) {
   return fmt::format("head-{:010}-{:010}.safetensors", range.begin, range.end);
@@ -205,7 +203,7 @@ CheckpointManifest WriteCheckpoint(const std::filesystem::path& run_dir,
                                    CheckpointManifest manifest, const ShardPlan& plan,
                                    const TrainingState& state, Communicator& comm) {
   const std::filesystem::path directory =
-      run_dir / "checkpoints" / fmt::format("step-{:010}", manifest.step());
+      run_dir / kCheckpointsFolder / fmt::format("step-{:010}", manifest.step());
   const std::vector<std::string> parts =
       AgreeOnOutcome(TryWriteOwnFiles(directory, manifest.step(), state, comm.rank()), comm);
   std::string outcome = "+";

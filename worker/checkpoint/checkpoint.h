@@ -20,6 +20,10 @@ class MarginHead;
 class NetworkState;
 class Sgd;
 
+inline constexpr const char* kCheckpointsFolder = "checkpoints";  // of a run
+inline constexpr const char* kManifestFile = "manifest.json";     // of a checkpoint
+inline constexpr const char* kBackboneFile = "backbone.safetensors";
+
 // What a checkpoint captures; nothing is owned.
 struct TrainingState {
   NetworkState* backbone = nullptr;

@@ -262,6 +262,12 @@ at::Tensor SafetensorsFile::Read(const std::string& name) const {
   return ReadRows(name, 0, std::numeric_limits<std::int64_t>::max());
 }
 
+std::map<std::string, at::Tensor> SafetensorsFile::ReadAll() const {
+  std::map<std::string, at::Tensor> tensors;
+  for (const std::string& name : names()) tensors[name] = Read(name);
+  return tensors;
+}
+
 at::Tensor SafetensorsFile::ReadRows(const std::string& name, std::int64_t begin,
                                      std::int64_t end) const {
   const auto found = impl_->entries.find(name);

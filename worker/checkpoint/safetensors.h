@@ -42,6 +42,7 @@ class SafetensorsFile {
   const std::map<std::string, std::string>& metadata() const;
   // A copy. Throws Error(kNotFound) for an unknown name.
   at::Tensor Read(const std::string& name) const;
+  std::map<std::string, at::Tensor> ReadAll() const;
   // Rows [begin, end) of the first dimension only.
   at::Tensor ReadRows(const std::string& name, std::int64_t begin, std::int64_t end) const;
 

@@ -67,13 +67,6 @@ void UseThreads(int threads) {
   if (threads > 0) at::set_num_threads(threads);
 }
 
-InferenceOptions OptionsFor(Precision precision, int batch) {
-  InferenceOptions options;
-  options.precision = precision == Precision::bf16 ? at::kBFloat16 : at::kFloat;
-  options.batch = batch;
-  return options;
-}
-
 struct Verified {
   ValidationResult result;
   double seconds = 0;
@@ -187,7 +180,7 @@ int RunVerify(const VerifyCommand& command) {
   for (const std::string& path : command.sets) sets.push_back(VerificationSet::Open(path));
   const std::unique_ptr<Model> model = OpenModel(command.model);
   const EmbedFunction embed =
-      MakeEmbedFunction(*model, OptionsFor(command.precision, command.batch));
+      MakeEmbedFunction(*model, {ScalarTypeOf(command.precision), command.batch});
   std::vector<Verified> all;
   for (const VerificationSet& set : sets) all.push_back(VerifySet(embed, set, command.batch));
   if (command.output == ModelOutput::kJson) {
@@ -215,8 +208,8 @@ int RunEmbed(const EmbedCommand& command) {
     progress.Show(static_cast<std::int64_t>(done));
   };
   const at::Tensor embeddings =
-      EmbedPictures(MakeEmbedFunction(*model, OptionsFor(command.precision, command.batch)), files,
-                    options)
+      EmbedPictures(MakeEmbedFunction(*model, {ScalarTypeOf(command.precision), command.batch}),
+                    files, options)
           .contiguous();
   WriteResult(command, command.npy ? NpyOf(embeddings) : ToJsonLines(files, embeddings));
   return kExitDone;

@@ -13,6 +13,7 @@
 #include <turbojpeg.h>
 
 #include "common/base/error.h"
+#include "common/base/file.h"
 
 namespace fr {
 namespace {
@@ -159,6 +160,11 @@ std::vector<Taps> MakeTaps(int old_size, int new_size, double scale, double orig
 }
 
 }  // namespace
+
+bool IsPictureName(const std::filesystem::path& path) {
+  static constexpr std::string_view kKnown[] = {".jpg", ".jpeg", ".png", ".pgm", ".ppm"};
+  return std::find(std::begin(kKnown), std::end(kKnown), LowerExtension(path)) != std::end(kKnown);
+}
 
 Image DecodeImage(std::string_view bytes) {
   Image image;

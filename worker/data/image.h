@@ -2,6 +2,7 @@
 // Pictures in memory and in files: JPEG (libjpeg-turbo), PNG (libpng), PGM and PPM.
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,9 @@ struct Image {
   int width = 0;
   std::vector<std::uint8_t> pixels;  // RGB, [height, width, 3]
 };
+
+// Whether the name ends as those of such files do: .jpg, .jpeg, .png, .pgm, .ppm, in any case.
+bool IsPictureName(const std::filesystem::path& path);
 
 // Grey pictures become RGB, transparency is dropped. Throws Error(kDataLoss) with the decoder's
 // words for what is no picture of these kinds, is truncated, or is larger than 16384 x 16384.

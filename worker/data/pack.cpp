@@ -56,14 +56,6 @@ bool NaturalLess(std::string_view a, std::string_view b) {
   return a.size() - i < b.size() - j;
 }
 
-bool IsPicture(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  static constexpr std::string_view kKnown[] = {".jpg", ".jpeg", ".png", ".pgm", ".ppm"};
-  return std::find(std::begin(kKnown), std::end(kKnown), extension) != std::end(kKnown);
-}
-
 std::vector<IdentityFolder> ListFolder(const fs::path& folder) {
   std::error_code error;
   std::vector<IdentityFolder> identities;
@@ -71,7 +63,7 @@ std::vector<IdentityFolder> ListFolder(const fs::path& folder) {
     if (!entry.is_directory()) continue;
     IdentityFolder identity{entry.path().filename().string(), {}};
     for (const fs::directory_entry& file : fs::directory_iterator(entry.path())) {
-      if (file.is_regular_file() && IsPicture(file.path()))
+      if (file.is_regular_file() && IsPictureName(file.path()))
         identity.pictures.push_back(file.path());
     }
     std::sort(identity.pictures.begin(), identity.pictures.end(),

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "worker/backbones/preprocessing.h"
 #include "worker/comm/communicator.h"
 #include "worker/data/image.h"
 #include "worker/eval/verification_metrics.h"
@@ -12,16 +13,14 @@
 namespace fr {
 namespace {
 
-constexpr int kSide = 112;  // what the networks take
-
 Batch DecodeBatch(const VerificationSet& set, std::int64_t begin, std::int64_t end) {
-  Batch batch{kSide, kSide, {}, {}};
-  constexpr std::size_t kImageBytes = std::size_t{kSide} * kSide * 3;
+  Batch batch{kImageSide, kImageSide, {}, {}};
+  constexpr std::size_t kImageBytes = std::size_t{kImageSide} * kImageSide * 3;
   batch.labels.resize(static_cast<std::size_t>(end - begin));
   batch.images.resize(batch.labels.size() * kImageBytes);
   for (std::int64_t i = begin; i < end; ++i) {
     try {
-      DecodeImageInto(set.image(i), kSide, kSide,
+      DecodeImageInto(set.image(i), kImageSide, kImageSide,
                       batch.images.data() + static_cast<std::size_t>(i - begin) * kImageBytes);
     } catch (const Error& error) {
       throw Error(error.code(),
@@ -44,17 +43,20 @@ std::vector<double> PairDistances(const torch::Tensor& embeddings) {
 
 }  // namespace
 
+at::Tensor EmbedBothWays(const EmbedFunction& embed, Batch images) {
+  const at::Tensor straight = embed(images);
+  const std::size_t image_bytes = images.images.size() / images.labels.size();
+  for (std::size_t at = 0; at < images.images.size(); at += image_bytes) {
+    FlipHorizontally(images.height, images.width, images.images.data() + at);
+  }
+  return straight + embed(images);
+}
+
 at::Tensor EmbedWithMirror(const EmbedFunction& embed, const VerificationSet& set,
                            std::int64_t begin, std::int64_t end, int batch) {
   std::vector<at::Tensor> parts;
   for (std::int64_t i = begin; i < end; i += batch) {
-    Batch images = DecodeBatch(set, i, std::min(i + batch, end));
-    const at::Tensor straight = embed(images);
-    const std::size_t image_bytes = images.images.size() / images.labels.size();
-    for (std::size_t at = 0; at < images.images.size(); at += image_bytes) {
-      FlipHorizontally(images.height, images.width, images.images.data() + at);
-    }
-    parts.push_back(straight + embed(images));
+    parts.push_back(EmbedBothWays(embed, DecodeBatch(set, i, std::min(i + batch, end))));
   }
   return torch::cat(parts);
 }

@@ -17,6 +17,9 @@ class Communicator;
 // Decoded images -> embeddings [n, d] float32, not normalised.
 using EmbedFunction = std::function<at::Tensor(const Batch& images)>;
 
+// Embeddings of `images` and of their mirror images, added; images of `images`' own size.
+at::Tensor EmbedBothWays(const EmbedFunction& embed, Batch images);
+
 // Embeddings of images [begin, end) of `set`, each added to that of its mirror image, not
 // normalised: [end - begin, d]. `batch` images at a time. A broken image throws Error(kDataLoss)
 // with set and image number.

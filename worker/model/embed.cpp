@@ -1,10 +1,8 @@
 #include "worker/model/embed.h"
 
 #include <algorithm>
-#include <array>
-#include <cctype>
 #include <memory>
-#include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -18,21 +16,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kSide = 112;  // what the networks take
-
-bool IsPicture(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  static constexpr std::array<std::string_view, 5> kKnown = {".jpg", ".jpeg", ".png", ".pgm",
-                                                             ".ppm"};
-  return std::find(kKnown.begin(), kKnown.end(), extension) != kKnown.end();
-}
-
 void AppendFolder(const fs::path& folder, std::vector<std::string>* files) {
   const std::size_t before = files->size();
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file() && IsPicture(entry.path())) files->push_back(entry.path().string());
+    if (entry.is_regular_file() && IsPictureName(entry.path()))
+      files->push_back(entry.path().string());
   }
   if (files->size() == before) {
     throw Error(
@@ -50,11 +38,11 @@ void AppendPicture(const std::string& file, Batch* batch) {
   } catch (const Error& error) {
     throw Error(error.code(), fmt::format("{}: {}", file, error.what()));
   }
-  if (image.height != kSide || image.width != kSide) {
+  if (image.height != kImageSide || image.width != kImageSide) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{0}: is {1} x {2} pixels; networks take faces that are aligned and "
                             "cropped to {3} x {3}: do that first",
-                            file, image.width, image.height, kSide));
+                            file, image.width, image.height, kImageSide));
   }
   batch->images.insert(batch->images.end(), image.pixels.begin(), image.pixels.end());
   batch->labels.push_back(0);
@@ -88,17 +76,9 @@ at::Tensor EmbedPictures(const EmbedFunction& embed, const std::vector<std::stri
   std::vector<at::Tensor> parts;
   for (std::size_t begin = 0; begin < files.size();) {
     const std::size_t end = std::min(files.size(), begin + static_cast<std::size_t>(options.batch));
-    Batch batch{kSide, kSide, {}, {}};
+    Batch batch{kImageSide, kImageSide, {}, {}};
     for (std::size_t i = begin; i < end; ++i) AppendPicture(files[i], &batch);
-    at::Tensor embeddings = embed(batch);
-    if (options.mirror) {
-      constexpr std::size_t kImageBytes = std::size_t{kSide} * kSide * 3;
-      for (std::size_t at = 0; at < batch.images.size(); at += kImageBytes) {
-        FlipHorizontally(kSide, kSide, batch.images.data() + at);
-      }
-      embeddings = (embeddings + embed(batch)) / 2;
-    }
-    parts.push_back(embeddings);
+    parts.push_back(options.mirror ? EmbedBothWays(embed, std::move(batch)) / 2 : embed(batch));
     begin = end;
     if (options.progress) options.progress(end);
   }

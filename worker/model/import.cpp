@@ -1,7 +1,5 @@
 #include "worker/model/import.h"
 
-#include <algorithm>
-#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <utility>
@@ -9,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "common/base/file.h"
 #include "common/base/version.h"
 #include "worker/checkpoint/safetensors.h"
 #include "worker/model/foreign_model.h"
@@ -32,13 +31,6 @@ struct Imported {
 };
 
 // Names that end alike are compared in lower case: "MODEL.ONNX".
-std::string LowerExtension(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return extension;
-}
-
 Imported FromStateDict(Tensors tensors, const NetworkHints& hints, const std::string& what) {
   std::map<std::string, std::vector<std::int64_t>> shapes;
   for (const auto& [name, tensor] : tensors) shapes[name] = tensor.sizes().vec();
@@ -63,9 +55,7 @@ Imported ImportTorch(const fs::path& path, const NetworkHints& hints) {
 
 Imported ImportSafetensors(const fs::path& path, const NetworkHints& hints) {
   const SafetensorsFile file(path);
-  Tensors tensors;
-  for (const std::string& name : file.names()) tensors[name] = file.Read(name);
-  Imported imported = FromStateDict(std::move(tensors), hints, path.string());
+  Imported imported = FromStateDict(file.ReadAll(), hints, path.string());
   imported.provenance["format"] = "safetensors";
   if (IsModelMetadata(file.metadata())) {
     const ModelInfo info = FromMetadata(file.metadata(), path.string());

@@ -14,18 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kManifest = "manifest.json";
-constexpr const char* kBackbone = "backbone.safetensors";
-constexpr const char* kCheckpoints = "checkpoints";
-
 [[noreturn]] void Refuse(const fs::path& path, const std::string& what) {
   throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: {}", path.string(), what));
-}
-
-std::map<std::string, at::Tensor> AllTensors(const SafetensorsFile& file) {
-  std::map<std::string, at::Tensor> tensors;
-  for (const std::string& name : file.names()) tensors[name] = file.Read(name);
-  return tensors;
 }
 
 std::unique_ptr<Model> LoadFile(const fs::path& path) {
@@ -41,7 +31,7 @@ std::unique_ptr<Model> LoadFile(const fs::path& path) {
   }
   auto model = std::make_unique<Model>(FromMetadata(file.metadata(), path.string()));
   try {
-    model->state().Load(AllTensors(file), path.string());
+    model->state().Load(file.ReadAll(), path.string());
   } catch (const Error& error) {  // the file contradicts itself
     throw Error(ErrorCode::kDataLoss, error.what());
   }
@@ -71,7 +61,7 @@ std::unique_ptr<Model> LoadCheckpoint(const fs::path& directory) {
         directory,
         fmt::format("its manifest does not say which network it is, as those of earlier versions "
                     "do not; find it out: fr-model import {} MODEL.safetensors",
-                    (directory / kBackbone).string()));
+                    (directory / kBackboneFile).string()));
   }
   auto model = std::make_unique<Model>(InfoOf(manifest));
   ReadBackbone(manifest, model->state());
@@ -81,8 +71,8 @@ std::unique_ptr<Model> LoadCheckpoint(const fs::path& directory) {
 // "step-0000002000" and so on sort by step.
 fs::path NewestCheckpoint(const fs::path& run) {
   std::vector<fs::path> found;
-  for (const fs::directory_entry& entry : fs::directory_iterator(run / kCheckpoints)) {
-    if (fs::exists(entry.path() / kManifest)) found.push_back(entry.path());
+  for (const fs::directory_entry& entry : fs::directory_iterator(run / kCheckpointsFolder)) {
+    if (fs::exists(entry.path() / kManifestFile)) found.push_back(entry.path());
   }
   if (found.empty()) Refuse(run, "this run has no checkpoint yet");
   return *std::max_element(found.begin(), found.end());
@@ -120,8 +110,8 @@ std::unique_ptr<Model> LoadModel(const fs::path& path) {
     throw Error(ErrorCode::kNotFound, fmt::format("{}: no such file or directory", path.string()));
   }
   if (!fs::is_directory(path)) return LoadFile(path);
-  if (fs::exists(path / kManifest)) return LoadCheckpoint(path);
-  if (fs::is_directory(path / kCheckpoints)) return LoadCheckpoint(NewestCheckpoint(path));
+  if (fs::exists(path / kManifestFile)) return LoadCheckpoint(path);
+  if (fs::is_directory(path / kCheckpointsFolder)) return LoadCheckpoint(NewestCheckpoint(path));
   Refuse(path,
          "holds no model: a checkpoint has a manifest.json, a run has a directory checkpoints");
 }

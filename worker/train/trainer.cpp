@@ -32,7 +32,7 @@ constexpr int kValidationBatch = 64;
 
 TrainingOptions BackboneTraining(const ModelSpec& spec, Communicator& comm) {
   TrainingOptions options;
-  options.precision = spec.precision() == Precision::bf16 ? torch::kBFloat16 : torch::kFloat32;
+  options.precision = ScalarTypeOf(spec.precision());
   options.recompute = spec.recompute();
   if (spec.batch_norm() == BatchNormMode::global) options.batch_norm_comm = &comm;
   return options;
@@ -250,9 +250,8 @@ void Trainer::ValidateAll() {
   parts_->backbone.state().AverageRunning(inputs_.comm);
   validation_.clear();
   if (inputs_.verification_sets.empty()) return;
-  InferencePlan network(
-      parts_->backbone.graph(), parts_->backbone.state(),
-      {BackboneTraining(inputs_.spec.model(), inputs_.comm).precision, kValidationBatch});
+  InferencePlan network(parts_->backbone.graph(), parts_->backbone.state(),
+                        {ScalarTypeOf(inputs_.spec.model().precision()), kValidationBatch});
   const EmbedFunction embed = [&](const Batch& batch) { return network.Run(NetworkInput(batch)); };
   for (const NamedVerificationSet& named : inputs_.verification_sets) {
     validation_.push_back(

@@ -48,12 +48,7 @@ fr::NetworkOptions NetworkOf(const Options& options) {
   return network;
 }
 
-Named ReadAll(const std::string& path) {
-  const fr::SafetensorsFile file(path);
-  Named tensors;
-  for (const std::string& name : file.names()) tensors[name] = file.Read(name);
-  return tensors;
-}
+Named ReadAll(const std::string& path) { return fr::SafetensorsFile(path).ReadAll(); }
 
 void KeepGradients(fr::NetworkState& state, Named& out) {
   for (const auto& entry : state.trained().entries()) {
@@ -76,7 +71,7 @@ void Train(const Options& options, const fr::Graph& graph, fr::NetworkState& sta
   const at::Tensor& gradients = input.at("embedding_gradients");
   if (options.path == "plain") {
     std::map<std::string, at::Tensor> drawn;
-    fr::ComputeMode mode{true, !options.no_randomness, &drawn, true};
+    fr::ComputeMode mode{true, !options.no_randomness, &drawn};
     Named values;
     const at::Tensor embedding = fr::ComputeGraph(graph, state, images, precision, mode, &values);
     embedding.backward(gradients);

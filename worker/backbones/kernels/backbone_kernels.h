@@ -158,8 +158,8 @@ struct BackboneKernels {
 };
 
 // The best for this processor. FR_BACKBONE_KERNELS=avx512_bf16|avx512|avx2|portable asks for
-// another one (for tests and measurements); one that the processor cannot run throws
-// Error(kInvalidArgument).
+// another one (for tests and measurements), when it is first looked at; one that the processor
+// cannot run throws Error(kInvalidArgument).
 const BackboneKernels& SelectBackboneKernels();
 
 // nullptr where the processor cannot run them.

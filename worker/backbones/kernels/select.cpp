@@ -1,48 +1,25 @@
-#include <cstdlib>
-#include <cstring>
-#include <string>
-
-#include "common/base/error.h"
 #include "worker/backbones/kernels/backbone_kernels.h"
+#include "worker/kernel_sets.h"
 
 namespace fr {
 namespace {
 
-struct Choice {
-  const BackboneKernels* kernels;
-  bool runs_here;
-};
+constexpr KernelSets<BackboneKernels> kSets = {
+#if defined(__x86_64__)
+    .avx512_bf16 = &kAvx512BF16BackboneKernels,
+    .avx512 = &kAvx512BackboneKernels,
+    .avx2 = &kAvx2BackboneKernels,
+#endif
+    .portable = &kPortableBackboneKernels};
 
 }  // namespace
 
-const BackboneKernels* FindBackboneKernels(const char* name) {
-  const Choice choices[] = {
-#if defined(__x86_64__)
-    {&kAvx512BF16BackboneKernels,
-     __builtin_cpu_supports("x86-64-v4") != 0 && __builtin_cpu_supports("avx512bf16") != 0},
-    {&kAvx512BackboneKernels, __builtin_cpu_supports("x86-64-v4") != 0},
-    {&kAvx2BackboneKernels, __builtin_cpu_supports("x86-64-v3") != 0},
-#endif
-    {&kPortableBackboneKernels, true},
-  };
-  for (const Choice& choice : choices) {
-    if (choice.runs_here && (name == nullptr || std::strcmp(name, choice.kernels->name) == 0)) {
-      return choice.kernels;
-    }
-  }
-  return nullptr;
-}
+const BackboneKernels* FindBackboneKernels(const char* name) { return FindKernels(kSets, name); }
 
+// Asked for by every step of every pass: looked up once.
 const BackboneKernels& SelectBackboneKernels() {
-  const char* asked = std::getenv("FR_BACKBONE_KERNELS");
-  const BackboneKernels* found = FindBackboneKernels(asked);
-  if (found == nullptr) {
-    throw Error(ErrorCode::kInvalidArgument,
-                std::string("FR_BACKBONE_KERNELS=") + asked +
-                    ": not one of avx512_bf16, avx512, avx2, portable, or this processor cannot "
-                    "run it");
-  }
-  return *found;
+  static const BackboneKernels& chosen = SelectKernels(kSets, "FR_BACKBONE_KERNELS");
+  return chosen;
 }
 
 }  // namespace fr

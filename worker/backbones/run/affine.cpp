@@ -5,16 +5,24 @@
 namespace fr {
 namespace {
 
-// A vector of `value`, where there is none.
-at::Tensor OrConstant(const at::Tensor& vector, std::int64_t channels, double value) {
-  return vector.defined() ? vector : at::full({channels}, value);
-}
-
 const void* DataOf(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.const_data_ptr() : nullptr;
 }
 
 }  // namespace
+
+std::optional<Activation> ActivationOf(Op op) {
+  switch (op) {
+    case Op::kPRelu:
+      return Activation::kPrelu;
+    case Op::kRelu:
+      return Activation::kRelu;
+    case Op::kRelu6:
+      return Activation::kRelu6;
+    default:
+      return std::nullopt;
+  }
+}
 
 at::Tensor ApplyAffine(const Affine& affine, const at::Tensor& x_in, const at::Tensor& residual_in,
                        bool in_place) {
@@ -22,8 +30,6 @@ at::Tensor ApplyAffine(const Affine& affine, const at::Tensor& x_in, const at::T
   const at::Tensor residual = residual_in.defined() ? AsRows(residual_in) : residual_in;
   const std::int64_t channels = x.size(1);
   at::Tensor y = in_place ? x : at::empty_like(x);
-  const at::Tensor scale = OrConstant(affine.scale, channels, 1);
-  const at::Tensor offset = OrConstant(affine.offset, channels, 0);
   NormForward work;
   work.bf16 = x.scalar_type() == torch::kBFloat16;
   work.activation = affine.activation;
@@ -31,8 +37,8 @@ at::Tensor ApplyAffine(const Affine& affine, const at::Tensor& x_in, const at::T
   work.x = x.const_data_ptr();
   work.residual = DataOf(residual);
   work.y = y.mutable_data_ptr();
-  work.scale = scale.const_data_ptr<float>();
-  work.offset = offset.const_data_ptr<float>();
+  work.scale = affine.scale.const_data_ptr<float>();
+  work.offset = affine.offset.const_data_ptr<float>();
   work.slope = static_cast<const float*>(DataOf(affine.slope));
   const BackboneKernels& kernels = SelectBackboneKernels();
   at::parallel_for(

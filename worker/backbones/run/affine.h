@@ -6,11 +6,15 @@
 
 #include <torch/torch.h>
 
+#include "worker/backbones/graph.h"
 #include "worker/backbones/kernels/backbone_kernels.h"
 
 namespace fr {
 
-// Vectors are [c] float32, contiguous; an undefined scale is 1, an undefined offset 0.
+// What a node of this kind does as such an activation; nothing if it is none.
+std::optional<Activation> ActivationOf(Op op);
+
+// Vectors are [c] float32, contiguous; all are there but a slope that is not needed.
 struct Affine {
   at::Tensor scale;
   at::Tensor offset;

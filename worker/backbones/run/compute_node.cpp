@@ -25,11 +25,9 @@ at::Tensor Conv(const Node& node, const at::Tensor& x, const Tensors& parameters
 
 at::Tensor BatchNorm(const Node& node, const at::Tensor& x, const Tensors& p,
                      const ComputeMode& mode) {
-  const bool update = mode.training && mode.update_running;
-  if (update) p[4].add_(1);
-  // Without an update, momentum 0 leaves the running statistics as they are.
-  return at::batch_norm(x, p[0], p[1], p[2], p[3], mode.training, update ? kMomentum : 0,
-                        node.epsilon, /*cudnn_enabled=*/false);
+  if (mode.training) p[4].add_(1);
+  return at::batch_norm(x, p[0], p[1], p[2], p[3], mode.training, kMomentum, node.epsilon,
+                        /*cudnn_enabled=*/false);
 }
 
 // Draws once per name: who computes the node again gets the same.
@@ -156,12 +154,21 @@ at::Tensor ComputeNode(const Graph& graph, int index, const Tensors& inputs,
 at::Tensor ComputeGraph(const Graph& graph, const NetworkState& state, const at::Tensor& images,
                         at::ScalarType precision, const ComputeMode& mode,
                         std::map<std::string, at::Tensor>* values) {
+  std::vector<Tensors> parameters;
+  for (const Node& node : graph.nodes()) parameters.push_back(state.Of(node));
+  return ComputeGraph(graph, parameters, images.to(precision), mode, values);
+}
+
+at::Tensor ComputeGraph(const Graph& graph, const std::vector<Tensors>& parameters,
+                        const at::Tensor& images, const ComputeMode& mode,
+                        std::map<std::string, at::Tensor>* values) {
   std::map<std::string, at::Tensor> drawn;
   ComputeMode own = mode;
   if (own.drawn == nullptr) own.drawn = &drawn;
   std::vector<int> uses = graph.UseCounts();
   Tensors computed(graph.nodes().size());
   for (int i = 0; i <= graph.output(); ++i) {
+    const auto index = static_cast<std::size_t>(i);
     const Node& node = graph.node(i);
     Tensors inputs;
     for (const int input : node.inputs) {
@@ -169,9 +176,9 @@ at::Tensor ComputeGraph(const Graph& graph, const NetworkState& state, const at:
       inputs.push_back(computed[at]);
       if (--uses[at] == 0) computed[at].reset();
     }
-    if (node.op == Op::kInput) inputs = {images.to(precision)};
-    computed[static_cast<std::size_t>(i)] = ComputeNode(graph, i, inputs, state.Of(node), own);
-    if (values != nullptr) (*values)[node.name] = computed[static_cast<std::size_t>(i)];
+    if (node.op == Op::kInput) inputs = {images};
+    computed[index] = ComputeNode(graph, i, inputs, parameters[index], own);
+    if (values != nullptr) (*values)[node.name] = computed[index];
   }
   return computed.back().to(torch::kFloat32);
 }

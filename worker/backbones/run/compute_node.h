@@ -21,7 +21,6 @@ struct ComputeMode {
   // computed again keeps the same; so do dropout and drop path (factors of their input).
   // Needed where there is randomness.
   std::map<std::string, at::Tensor>* drawn = nullptr;
-  bool update_running = true;  // batch norm's running statistics, in training
 };
 
 // `inputs` [n, ...] float32 or bfloat16, the values of the node's inputs; `parameters` as
@@ -34,6 +33,12 @@ at::Tensor ComputeNode(const Graph& graph, int index, const std::vector<at::Tens
 // node's value is kept there, by name.
 at::Tensor ComputeGraph(const Graph& graph, const NetworkState& state, const at::Tensor& images,
                         at::ScalarType precision, const ComputeMode& mode,
+                        std::map<std::string, at::Tensor>* values = nullptr);
+
+// The same with parameters from elsewhere, by node index, and images of the type and layout that
+// they shall have.
+at::Tensor ComputeGraph(const Graph& graph, const std::vector<std::vector<at::Tensor>>& parameters,
+                        const at::Tensor& images, const ComputeMode& mode,
                         std::map<std::string, at::Tensor>* values = nullptr);
 
 }  // namespace fr

@@ -1,25 +1,22 @@
 #include "worker/backbones/run/depthwise.h"
 #include "worker/backbones/run/rows.h"
 #include "worker/backbones/run/steps.h"
+#include "worker/backbones/run/weighted_step.h"
 
 namespace fr {
 namespace {
 
 // By LibTorch's convolution.
-class ConvStep : public Step {
+class ConvStep : public WeightedStep {
  public:
   ConvStep(const Graph& graph, int node, const NetworkState& state)
-      : Step(graph.node(node).inputs, node, graph.node(node).block),
-        node_(graph.node(node)),
-        parameters_(state.Of(node_)) {}
+      : WeightedStep(graph, node, state), node_(graph.node(node)) {}
 
   void Forward(Tape& tape, const PassMode& mode) override {
     x_ = AsRows(tape.value(inputs()[0]));
     if (mode.again && mode.result_unused) return;
     const Window& w = node_.window;
-    c10::optional<at::Tensor> bias;
-    if (node_.has_bias()) bias = parameters_[1].detach().to(x_.scalar_type());
-    tape.value(output()) = at::convolution(x_, Weight(), bias, w.stride, w.padding, {1, 1},
+    tape.value(output()) = at::convolution(x_, Weight(), Bias(), w.stride, w.padding, {1, 1},
                                            /*transposed=*/false, {0, 0}, node_.groups);
   }
 
@@ -29,38 +26,22 @@ class ConvStep : public Step {
     auto [dx, dw, db] = at::convolution_backward(
         dy, x_, Weight(), at::OptionalIntArrayRef(c10::IntArrayRef{node_.shape[0]}), w.stride,
         w.padding, {1, 1}, /*transposed=*/false, {0, 0}, node_.groups,
-        {NeedsGradient(inputs()[0]), true, node_.has_bias()});
-    parameters_[0].mutable_grad().add_(dw);
-    if (node_.has_bias()) parameters_[1].mutable_grad().add_(db);
+        {NeedsGradient(inputs()[0]), true, has_bias()});
+    AddWeightGradient(dw);
+    if (has_bias()) AddBiasGradient(db);
     if (dx.defined()) tape.AddGradient(inputs()[0], std::move(dx));
     Forget();
   }
 
-  void Forget() override {
-    x_.reset();
-    weight_.reset();
-  }
-
  private:
-  // In the activations' type; converted once for both passes.
-  const at::Tensor& Weight() {
-    if (!weight_.defined()) weight_ = parameters_[0].detach().to(x_.scalar_type());
-    return weight_;
-  }
-
   const Node& node_;
-  std::vector<at::Tensor> parameters_;
-  at::Tensor x_;
-  at::Tensor weight_;
 };
 
 // A kernel of one pixel is a matrix product over pixels as they lie, which spares oneDNN's
 // convolution its changes of layout: a third of the backward pass.
-class PointwiseStep : public Step {
+class PointwiseStep : public WeightedStep {
  public:
-  PointwiseStep(const Graph& graph, int node, const NetworkState& state)
-      : Step(graph.node(node).inputs, node, graph.node(node).block),
-        parameter_(state.Of(graph.node(node))[0]) {}
+  using WeightedStep::WeightedStep;
 
   static bool Fits(const Node& node) {
     const Window& w = node.window;
@@ -73,24 +54,14 @@ class PointwiseStep : public Step {
   void Forward(Tape& tape, const PassMode& mode) override {
     x_ = AsRows(tape.value(inputs()[0]));
     if (mode.again && mode.result_unused) return;
-    tape.value(output()) = Map(at::mm(Pixels(x_), Weight().t()));
+    tape.value(output()) = Map(at::mm(Pixels(x_), Matrix().t()));
   }
 
   void Backward(Tape& tape) override {
     const at::Tensor dy = Pixels(AsRows(tape.TakeGradient(output())));
-    at::Tensor dw = parameter_.mutable_grad().view({parameter_.size(0), parameter_.size(1)});
-    if (x_.scalar_type() == torch::kFloat32) {
-      dw.addmm_(dy.t(), Pixels(x_));
-    } else {
-      dw.add_(at::mm(dy.t(), Pixels(x_)));
-    }
-    if (NeedsGradient(inputs()[0])) tape.AddGradient(inputs()[0], Map(at::mm(dy, Weight())));
+    AddProductGradient(dy, Pixels(x_));
+    if (NeedsGradient(inputs()[0])) tape.AddGradient(inputs()[0], Map(at::mm(dy, Matrix())));
     Forget();
-  }
-
-  void Forget() override {
-    x_.reset();
-    weight_.reset();
   }
 
  private:
@@ -102,50 +73,35 @@ class PointwiseStep : public Step {
     return pixels.view({x_.size(0), x_.size(2), x_.size(3), pixels.size(1)}).permute({0, 3, 1, 2});
   }
 
-  // [out, in] in the activations' type; converted once for both passes.
-  const at::Tensor& Weight() {
-    if (!weight_.defined()) {
-      weight_ =
-          parameter_.detach().view({parameter_.size(0), parameter_.size(1)}).to(x_.scalar_type());
-    }
-    return weight_;
-  }
-
-  at::Tensor parameter_;
-  at::Tensor x_;
-  at::Tensor weight_;
+  // [out, in]
+  at::Tensor Matrix() { return Weight().view({Weight().size(0), Weight().size(1)}); }
 };
 
-// Every channel by itself, or with its neighbour, by our own kernels.
-class DepthwiseStep : public Step {
+// Every channel by itself, or with its neighbour, by our own kernels. These take float32 weights.
+class DepthwiseStep : public WeightedStep {
  public:
   DepthwiseStep(const Graph& graph, int node, const NetworkState& state)
-      : Step(graph.node(node).inputs, node, graph.node(node).block),
-        weight_(state.Of(graph.node(node))[0]),
-        shape_(DepthwiseShapeOf(graph, node)) {}
+      : WeightedStep(graph, node, state), shape_(DepthwiseShapeOf(graph, node)) {}
 
   void Forward(Tape& tape, const PassMode& mode) override {
     x_ = AsRows(tape.value(inputs()[0]));
     if (mode.again && mode.result_unused) return;
-    tape.value(output()) = DepthwiseForward(shape_, x_, ToTaps(shape_, weight_.detach()));
+    tape.value(output()) = DepthwiseForward(shape_, x_, Taps());
   }
 
   void Backward(Tape& tape) override {
     const at::Tensor dy = AsRows(tape.TakeGradient(output()));
-    weight_.mutable_grad().add_(FromTaps(shape_, DepthwiseBackwardWeight(shape_, x_, dy)));
+    AddWeightGradient(FromTaps(shape_, DepthwiseBackwardWeight(shape_, x_, dy)));
     if (NeedsGradient(inputs()[0])) {
-      tape.AddGradient(inputs()[0],
-                       DepthwiseBackwardInput(shape_, x_, dy, ToTaps(shape_, weight_.detach())));
+      tape.AddGradient(inputs()[0], DepthwiseBackwardInput(shape_, x_, dy, Taps()));
     }
-    x_.reset();
+    Forget();
   }
 
-  void Forget() override { x_.reset(); }
-
  private:
-  at::Tensor weight_;
+  at::Tensor Taps() const { return ToTaps(shape_, parameter().detach()); }
+
   DepthwiseShape shape_;
-  at::Tensor x_;
 };
 
 }  // namespace

@@ -90,19 +90,6 @@ bool IsDrop(Op op) {
          op == Op::kRestoreTokens;
 }
 
-std::optional<Activation> ActivationOf(Op op) {
-  switch (op) {
-    case Op::kPRelu:
-      return Activation::kPrelu;
-    case Op::kRelu:
-      return Activation::kRelu;
-    case Op::kRelu6:
-      return Activation::kRelu6;
-    default:
-      return std::nullopt;
-  }
-}
-
 }  // namespace
 
 // Walks the graph once and merges each node into the stage before it where the kernels allow.
@@ -355,14 +342,18 @@ class InferenceBuilder {
     }
     const bool needs_pass = !stage.product || pass.offset.defined() || stage.residual ||
                             (pass.activation != Activation::kNone && !relu_in_conv);
+    const bool plain_sum = !pass.offset.defined() && !pass.scale.defined();
+    const std::int64_t channels = graph_.node(stage.output).shape[0];
+    if (!pass.scale.defined()) pass.scale = at::ones({channels});
+    if (!pass.offset.defined()) pass.offset = at::zeros({channels});
     Emit(inputs, [stage_input = stage.input, residual = stage.residual, next = stage.next,
-                  next_output = stage.next_output, output = stage.output, product, pass,
+                  next_output = stage.next_output, output = stage.output, product, pass, plain_sum,
                   needs_pass](std::vector<at::Tensor>& values) {
       at::Tensor x = values[static_cast<std::size_t>(stage_input)];
       if (product) x = product(x);
       const at::Tensor other =
           residual ? values[static_cast<std::size_t>(*residual)] : at::Tensor();
-      if (next && !pass.offset.defined() && !pass.scale.defined()) {
+      if (next && plain_sum) {
         values[static_cast<std::size_t>(next_output)] = SumThenAffine(*next, x, other);
       } else if (needs_pass) {
         x = ApplyAffine(pass, x, other, /*in_place=*/static_cast<bool>(product));

@@ -46,6 +46,10 @@ void Draw(const Init& init, at::Tensor& tensor) {
 
 }  // namespace
 
+at::ScalarType ScalarTypeOf(Precision precision) {
+  return precision == Precision::bf16 ? at::kBFloat16 : at::kFloat;
+}
+
 NetworkState::NetworkState(const Graph& graph) : trained_(Trained(graph)) {
   for (const FlatParameters::Entry& entry : trained_.entries()) {
     at::Tensor value = FlatParameters::View(trained_.values(), entry);

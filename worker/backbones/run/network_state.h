@@ -8,6 +8,7 @@
 
 #include <torch/torch.h>
 
+#include "proto/job.pb.h"
 #include "worker/backbones/graph.h"
 #include "worker/checkpoint/safetensors.h"
 #include "worker/optim/flat_parameters.h"
@@ -15,6 +16,9 @@
 namespace fr {
 
 class Communicator;
+
+// float32 or bfloat16.
+at::ScalarType ScalarTypeOf(Precision precision);
 
 // Owns one tensor for every parameter of a graph. Trained ones are views of two flat buffers,
 // values and gradients; 4-d weights lie channels-last. Everything is float32 but the counters

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "worker/backbones/kernels/backbone_kernels.h"
+#include "worker/backbones/run/affine.h"
 #include "worker/backbones/run/rows.h"
 #include "worker/backbones/run/steps.h"
 #include "worker/comm/communicator.h"
@@ -9,18 +9,6 @@ namespace fr {
 namespace {
 
 constexpr double kMomentum = 0.1;
-
-Activation ActivationOf(const Graph& graph, std::optional<int> node) {
-  if (!node) return Activation::kNone;
-  switch (graph.node(*node).op) {
-    case Op::kPRelu:
-      return Activation::kPrelu;
-    case Op::kRelu6:
-      return Activation::kRelu6;
-    default:
-      return Activation::kRelu;
-  }
-}
 
 std::vector<int> InputsOf(const Graph& graph, const NormNodes& nodes) {
   std::vector<int> inputs = {graph.node(nodes.norm).inputs[0]};
@@ -58,7 +46,8 @@ class NormStep : public Step {
         epsilon_(graph.node(nodes.norm).epsilon),
         channels_(graph.node(nodes.norm).shape[0]),
         parameters_(state.Of(graph.node(nodes.norm))),
-        activation_(ActivationOf(graph, nodes.activation)) {
+        activation_(nodes.activation ? *ActivationOf(graph.node(*nodes.activation).op)
+                                     : Activation::kNone) {
     if (activation_ == Activation::kPrelu) {
       slope_ = state.Of(graph.node(*nodes.activation))[0];
     }
@@ -66,7 +55,7 @@ class NormStep : public Step {
 
   void Forward(Tape& tape, const PassMode& mode) override {
     x_ = AsRows(tape.value(inputs()[0]));
-    if (!mode.again) TakeStatistics(mode.compute.update_running);
+    if (!mode.again) TakeStatistics();
     if (mode.again && mode.result_unused) return;
     at::Tensor residual;
     if (inputs().size() > 1) residual = AsRows(tape.value(inputs()[1]));
@@ -114,7 +103,7 @@ class NormStep : public Step {
   std::int64_t Rows() const { return x_.numel() / channels_; }
   const float* Slope() const { return slope_.defined() ? slope_.const_data_ptr<float>() : nullptr; }
 
-  void TakeStatistics(bool update_running) {
+  void TakeStatistics() {
     const Statistics statistics = BatchStatistics();
     count_ = std::max(statistics.count, 1.0);
     const float* weight = parameters_[0].const_data_ptr<float>();
@@ -130,7 +119,7 @@ class NormStep : public Step {
       offset_[c] = static_cast<float>(bias[c] - statistics.mean[c] * scale);
     }
     // A rank may have no images, where its statistics are its own.
-    if (update_running && statistics.count > 0) UpdateRunning(statistics);
+    if (statistics.count > 0) UpdateRunning(statistics);
   }
 
   // Mean and variance over the rows of all ranks: the ranks' means first, then the squares around

@@ -1,60 +1,31 @@
 // Steps without kernels of their own.
 
-#include "worker/backbones/run/rows.h"
 #include "worker/backbones/run/steps.h"
+#include "worker/backbones/run/weighted_step.h"
 
 namespace fr {
 namespace {
 
-class LinearStep : public Step {
+class LinearStep : public WeightedStep {
  public:
-  LinearStep(const Graph& graph, int node, const NetworkState& state)
-      : Step(graph.node(node).inputs, node, graph.node(node).block),
-        parameters_(state.Of(graph.node(node))),
-        out_(graph.node(node).shape.back()) {}
+  using WeightedStep::WeightedStep;
 
   void Forward(Tape& tape, const PassMode& mode) override {
     x_ = tape.value(inputs()[0]);
     if (mode.again && mode.result_unused) return;
-    c10::optional<at::Tensor> bias;
-    if (parameters_.size() > 1) bias = parameters_[1].detach().to(x_.scalar_type());
-    tape.value(output()) = at::linear(x_, Weight(), bias);
+    tape.value(output()) = at::linear(x_, Weight(), Bias());
   }
 
   void Backward(Tape& tape) override {
     const at::Tensor dy = tape.TakeGradient(output());
-    const at::Tensor dy_rows = dy.reshape({-1, out_});
-    const at::Tensor x_rows = x_.reshape({-1, x_.size(-1)});
-    at::Tensor dw = parameters_[0].mutable_grad();
-    if (x_.scalar_type() == torch::kFloat32) {
-      dw.addmm_(dy_rows.t(), x_rows);
-    } else {
-      dw.add_(at::mm(dy_rows.t(), x_rows));
-    }
-    if (parameters_.size() > 1) {
-      parameters_[1].mutable_grad().add_(dy_rows.sum(0, false, torch::kFloat32));
-    }
+    const at::Tensor dy_rows = dy.reshape({-1, dy.size(-1)});
+    AddProductGradient(dy_rows, x_.reshape({-1, x_.size(-1)}));
+    if (has_bias()) AddBiasGradient(dy_rows.sum(0, false, torch::kFloat32));
     if (NeedsGradient(inputs()[0])) {
       tape.AddGradient(inputs()[0], at::mm(dy_rows, Weight()).view(x_.sizes()));
     }
     Forget();
   }
-
-  void Forget() override {
-    x_.reset();
-    weight_.reset();
-  }
-
- private:
-  const at::Tensor& Weight() {
-    if (!weight_.defined()) weight_ = parameters_[0].detach().to(x_.scalar_type());
-    return weight_;
-  }
-
-  std::vector<at::Tensor> parameters_;
-  std::int64_t out_;
-  at::Tensor x_;
-  at::Tensor weight_;
 };
 
 class AddStep : public Step {

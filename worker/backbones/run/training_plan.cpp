@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "worker/backbones/run/affine.h"
 #include "worker/backbones/run/steps.h"
 
 namespace fr {
@@ -20,45 +21,36 @@ std::optional<int> OnlyUser(const Graph& graph, const std::vector<int>& uses, in
   return std::nullopt;
 }
 
-bool IsActivation(Op op) { return op == Op::kPRelu || op == Op::kRelu || op == Op::kRelu6; }
+// What each batch norm does, by the node whose value it gives.
+using Norms = std::map<int, NormNodes>;
 
-// The batch norm `norm` with the activation or the sum that alone uses it.
-NormNodes Fuse(const Graph& graph, const std::vector<int>& uses, int norm,
-               const std::vector<int>& fused_into) {
+// The batch norm `norm` with the activation or the sum that alone uses it; a sum that another one,
+// of `earlier`, has is left to that.
+NormNodes Fuse(const Graph& graph, const std::vector<int>& uses, int norm, const Norms& earlier) {
   NormNodes nodes{norm, {}, {}, norm};
   const std::optional<int> user = OnlyUser(graph, uses, norm);
   if (!user || graph.node(*user).block != graph.node(norm).block) return nodes;
   const Node& next = graph.node(*user);
-  if (IsActivation(next.op)) {
+  if (ActivationOf(next.op)) {
     nodes.activation = *user;
     nodes.output = *user;
   } else if (next.op == Op::kAdd && next.factor == 1 && next.inputs[0] != next.inputs[1] &&
-             fused_into[static_cast<std::size_t>(*user)] < 0) {
+             !earlier.contains(*user)) {
     nodes.residual = next.inputs[0] == norm ? next.inputs[1] : next.inputs[0];
     nodes.output = *user;
   }
   return nodes;
 }
 
-// For each node the batch norm that computes it on the way, or -1; and what each norm does.
-struct Fusion {
-  std::vector<int> fused_into;
-  std::map<int, NormNodes> by_output;
-  std::set<int> inner;  // values that never come to be
-};
-
-Fusion PlanFusion(const Graph& graph) {
+Norms FuseNorms(const Graph& graph) {
   const std::vector<int> uses = graph.UseCounts();
-  Fusion fusion;
-  fusion.fused_into.assign(graph.nodes().size(), -1);
+  Norms norms;
   for (int i = 0; i <= graph.output(); ++i) {
     if (graph.node(i).op != Op::kBatchNorm) continue;
-    const NormNodes nodes = Fuse(graph, uses, i, fusion.fused_into);
-    fusion.fused_into[static_cast<std::size_t>(nodes.output)] = i;
-    fusion.by_output[nodes.output] = nodes;
-    if (nodes.output != i) fusion.inner.insert(i);
+    const NormNodes nodes = Fuse(graph, uses, i, norms);
+    norms[nodes.output] = nodes;
   }
-  return fusion;
+  return norms;
 }
 
 }  // namespace
@@ -88,16 +80,16 @@ TrainingPlan::TrainingPlan(const Graph& graph, const NetworkState& state,
 TrainingPlan::~TrainingPlan() = default;
 
 void TrainingPlan::MakeSteps(const Graph& graph, const NetworkState& state) {
-  const Fusion fusion = PlanFusion(graph);
+  const Norms norms = FuseNorms(graph);
   for (int i = 0; i <= graph.output(); ++i) {
-    const auto norm = fusion.by_output.find(i);
-    if (norm != fusion.by_output.end()) {
+    const auto norm = norms.find(i);
+    if (norm != norms.end()) {
       steps_.push_back(MakeNormStep(graph, norm->second, state, options_.batch_norm_comm));
       continue;
     }
-    if (fusion.inner.contains(i)) continue;
     switch (graph.node(i).op) {
       case Op::kInput:
+      case Op::kBatchNorm:  // within another step: its own value never comes to be
         break;
       case Op::kConv:
         steps_.push_back(MakeConvStep(graph, i, state));
@@ -173,7 +165,6 @@ void TrainingPlan::ForwardAgain(const Block& block) {
   }
   PassMode mode = Mode();
   mode.again = true;
-  mode.compute.update_running = false;
   for (std::size_t i = block.begin; i < block.end; ++i) {
     mode.result_unused = !block.read_within.contains(steps_[i]->output());
     steps_[i]->Forward(tape_, mode);
