@@ -26,15 +26,15 @@ std::string DescribeSize(std::string_view encoded, const std::string& where) {
 }
 
 std::string DescribeTrainingSet(const fs::path& directory) {
-  const TrainingSet set = TrainingSet::Open(directory);
-  ImageRecord record;
-  set.Read(0, &record);
+  const auto set = OpenTrainingSet(directory);
+  Sample sample;
+  set->Read(0, &sample);
   std::string text = fmt::format("{}\n  identities  {}\n  images      {}, the first of {}\n",
-                                 directory.string(), set.num_identities(), set.num_images(),
-                                 DescribeSize(record.image, (directory / "train.rec").string()));
-  std::vector<std::int64_t> counts = set.images_per_identity();
-  if (counts.empty())
-    return text + "  images per identity unknown: there are no identity records\n";
+                                 directory.string(), set->num_identities(), set->num_images(),
+                                 DescribeSize(sample.image, set->Describe(0)));
+  const IdentityImages images = set->ImagesByIdentity();
+  std::vector<std::int64_t> counts;
+  for (std::int64_t i = 0; i < images.num_identities(); ++i) counts.push_back(images.count(i));
   std::sort(counts.begin(), counts.end());
   text += fmt::format("  images per identity: {} at least, {} in the middle, {} at most\n",
                       counts.front(), counts[counts.size() / 2], counts.back());

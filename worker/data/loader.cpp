@@ -79,14 +79,13 @@ struct Loader::Impl {
   void Load(const SampleOrder& order, std::int64_t position, std::uint8_t* pixels,
             std::int64_t* label) const {
     const std::int64_t sample = order[position];
-    ImageRecord record;
-    *label = set.Read(sample, &record);
+    Sample encoded;
+    set.Read(sample, &encoded);
+    *label = encoded.identity;
     try {
-      DecodeImageInto(record.image, set.height(), set.width(), pixels);
+      DecodeImageInto(encoded.image, set.height(), set.width(), pixels);
     } catch (const Error& error) {
-      throw Error(error.code(),
-                  fmt::format("{}: image {}: {}", (set.directory() / "train.rec").string(), sample,
-                              error.what()));
+      throw Error(error.code(), fmt::format("{}: {}", set.Describe(sample), error.what()));
     }
     if (options.flip && order.Flip(sample)) FlipHorizontally(set.height(), set.width(), pixels);
   }

@@ -12,7 +12,7 @@
 #include "common/base/parallel.h"
 #include "common/base/random.h"
 #include "worker/data/image.h"
-#include "worker/data/training_set.h"
+#include "worker/data/record_set_writer.h"
 #include "worker/data/verification_set.h"
 
 namespace fr {
@@ -122,7 +122,7 @@ class Packer {
   }
 
   void WriteTraining(const std::vector<IdentityFolder>& identities, const fs::path& directory) {
-    TrainingSetWriter writer(directory);
+    RecordSetWriter writer(directory);
     std::string names;
     for (const IdentityFolder& identity : identities) {
       const std::vector<std::string> images = LoadIdentity(identity);

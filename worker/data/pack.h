@@ -32,7 +32,7 @@ struct PackedSet {
 // names (s2 before s10), into `directory`; identities.txt beside it tells the name behind each
 // label. JPEGs of the right size are kept byte by byte. Throws Error(kNotFound) for no such folder
 // or none with pictures, Error(kDataLoss) naming a picture that cannot be read, and what
-// TrainingSetWriter throws.
+// RecordSetWriter throws.
 PackedSet PackFolder(const std::filesystem::path& folder, const std::filesystem::path& directory,
                      const PackOptions& options);
 

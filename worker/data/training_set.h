@@ -1,77 +1,75 @@
 #pragma once
-// A training set in InsightFace's layout: train.rec, train.idx, property.
+// What the loader reads: encoded images, each of one identity. Three layouts of it are read:
+// InsightFace's records (record_set.h), plain folders (folder_set.h), WebDataset's shards
+// (tar_set.h).
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
-#include "worker/data/record_io.h"
-
 namespace fr {
 
-// `property`: "85742,112,112".
-struct SetProperty {
-  std::int64_t num_identities = 0;
-  int height = 0;  // pixels
-  int width = 0;
+// One image of a training set, as it was encoded, and whom it shows.
+struct Sample {
+  std::int64_t identity = 0;
+  std::string_view image;  // into the set, or into `owned`
+  std::string owned;       // the bytes, where the set does not hold them in memory
+
+  Sample() = default;
+  Sample(const Sample&) = delete;  // `image` may point into this very object
+  Sample& operator=(const Sample&) = delete;
 };
 
-// Throws Error(kNotFound | kIo), Error(kDataLoss) for anything but three positive numbers.
-SetProperty ReadProperty(const std::filesystem::path& path);
+// The images of every identity: those of i are images[begin[i]] to images[begin[i + 1] - 1],
+// ascending. An identity may have none.
+struct IdentityImages {
+  std::vector<std::int64_t> begin;    // [identities + 1]
+  std::vector<std::uint32_t> images;  // [images]
 
-// Thread-safe; cheap to move.
+  std::int64_t num_identities() const { return static_cast<std::int64_t>(begin.size()) - 1; }
+  std::int64_t count(std::int64_t identity) const {
+    const auto i = static_cast<std::size_t>(identity);
+    return begin[i + 1] - begin[i];
+  }
+};
+
+// From the identity of every image. REQUIRES: each in [0, num_identities).
+IdentityImages GroupByIdentity(const std::vector<std::int64_t>& identities,
+                               std::int64_t num_identities);
+
+// Every method is thread-safe.
 class TrainingSet {
  public:
-  // Reads `property` and the index and looks at the first and the last record, so that a truncated
-  // file is found at once and not hours later. Throws Error(kNotFound | kDataLoss | kIo) that
-  // names the file.
-  static TrainingSet Open(const std::filesystem::path& directory);
+  virtual ~TrainingSet() = default;
 
-  std::int64_t num_images() const { return static_cast<std::int64_t>(offsets_.size()); }
-  std::int64_t num_identities() const { return property_.num_identities; }
-  int height() const { return property_.height; }
-  int width() const { return property_.width; }
-  const std::filesystem::path& directory() const { return directory_; }
+  virtual std::int64_t num_images() const = 0;
+  virtual std::int64_t num_identities() const = 0;
+  // Pixels that every image has.
+  virtual int height() const = 0;
+  virtual int width() const = 0;
+  virtual const std::filesystem::path& path() const = 0;
 
-  // Image `index` of [0, num_images): fills `record` and returns its identity, in
-  // [0, num_identities). Throws Error(kDataLoss) for a damaged record or a label out of range.
-  std::int64_t Read(std::int64_t index, ImageRecord* record) const;
+  // Image `index` of [0, num_images()): its identity, in [0, num_identities()), and its bytes,
+  // valid as long as the set and `sample`. Throws Error(kDataLoss) that says where the damage lies,
+  // as Describe does.
+  virtual void Read(std::int64_t index, Sample* sample) const = 0;
 
-  // Images of each identity, in order of identity, from the identity records; empty if the set has
-  // none.
-  const std::vector<std::int64_t>& images_per_identity() const { return images_per_identity_; }
+  // Where image `index` lies, in words: "faces/train.rec: key 17 at byte 104,220".
+  virtual std::string Describe(std::int64_t index) const = 0;
 
- private:
-  std::filesystem::path directory_;
-  SetProperty property_;
-  std::shared_ptr<const RecordFile> records_;
-  std::vector<std::uint64_t> offsets_;  // of the images, in order of their keys
-  std::vector<std::int64_t> images_per_identity_;
+  // Where the image begins on the disk: images in ascending order of it are read one after the
+  // other.
+  virtual std::uint64_t StoragePosition(std::int64_t index) const = 0;
+
+  // May read every image's label. Throws as Read does.
+  virtual IdentityImages ImagesByIdentity() const = 0;
 };
 
-// Writes a training set: images first, of one identity after the other, from 0.
-class TrainingSetWriter {
- public:
-  // Makes `directory` if it is not there. Throws Error(kFailedPrecondition) if it holds a training
-  // set already, Error(kIo).
-  explicit TrainingSetWriter(const std::filesystem::path& directory);
-
-  // The images (JPEG or PNG) of the next identity. REQUIRES: not empty.
-  void AddIdentity(const std::vector<std::string>& images);
-
-  // Writes the identity records and `property`, without which it is no set. Throws Error(kIo).
-  void Finish(int height, int width);
-
-  std::int64_t num_images() const { return next_key_ - 1; }
-  std::int64_t num_identities() const { return static_cast<std::int64_t>(first_keys_.size()); }
-
- private:
-  std::filesystem::path directory_;
-  RecordWriter records_;
-  std::int64_t next_key_ = 1;
-  std::vector<std::int64_t> first_keys_;
-};
+// Opens what lies at `path`, by its layout. Throws Error(kNotFound | kIo | kDataLoss) that names
+// the file, and says what was expected where none of the layouts is found.
+std::unique_ptr<const TrainingSet> OpenTrainingSet(const std::filesystem::path& path);
 
 }  // namespace fr

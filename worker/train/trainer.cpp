@@ -109,7 +109,7 @@ Trainer::Trainer(const TrainerInputs& inputs)
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{}: {} images are fewer than one global batch of {}: lower "
                             "data.batch_size or resources.workers",
-                            inputs_.training_set.directory().string(), images, total_batch_));
+                            inputs_.training_set.path().string(), images, total_batch_));
   }
   parts_ = std::make_unique<Parts>(inputs_, total_batch_);
   last_step_ = total_steps();
@@ -131,7 +131,7 @@ void Trainer::Restore(const CheckpointManifest& manifest) {
         fmt::format("{}: this checkpoint is of {} identities, but {} has {}: continue with "
                     "the data it was trained on, or start a new run",
                     manifest.directory(), manifest.num_identities(),
-                    inputs_.training_set.directory().string(), inputs_.plan.num_identities));
+                    inputs_.training_set.path().string(), inputs_.plan.num_identities));
   }
   if (manifest.seed() != inputs_.spec.train().seed()) {
     spdlog::warn(

@@ -114,10 +114,10 @@ std::vector<NamedVerificationSet> OpenVerificationSets(const DataSpec& data) {
 void Train(const Assignment& assignment, RunLink* link, Communicator& comm) {
   const JobSpec& spec = assignment.spec;
   at::set_num_threads(spec.resources().threads_per_worker());
-  const TrainingSet training_set = TrainingSet::Open(spec.data().train());
+  const auto training_set = OpenTrainingSet(spec.data().train());
   const std::vector<NamedVerificationSet> verification_sets = OpenVerificationSets(spec.data());
-  const ShardPlan plan = AgreeOnPlan(link, spec, training_set.num_identities(), comm);
-  Trainer trainer({spec, training_set, verification_sets, plan, assignment.run_dir, comm, link});
+  const ShardPlan plan = AgreeOnPlan(link, spec, training_set->num_identities(), comm);
+  Trainer trainer({spec, *training_set, verification_sets, plan, assignment.run_dir, comm, link});
   if (assignment.resume_from) {
     trainer.Restore(*assignment.resume_from);
   } else {

@@ -83,12 +83,12 @@ class TrainerTest : public testing::Test {
   // Runs `spec` over `comm` from `from`, if given; the link is rank 0's.
   void Train(const JobSpec& spec, Communicator& comm, const std::filesystem::path& run_dir,
              RecordingLink* link, const CheckpointManifest* from = nullptr) {
-    const TrainingSet set = TrainingSet::Open(path_ / "set");
+    const auto set = OpenTrainingSet(path_ / "set");
     std::vector<NamedVerificationSet> verification;
     verification.push_back({"synth", VerificationSet::Open(path_ / "set" / "synth.bin")});
     ShardPlan plan = PlanShards(kIdentities, 1, std::vector<std::int64_t>(comm.world_size(), 1000));
     Trainer trainer(
-        {spec, set, verification, plan, run_dir, comm, comm.rank() == 0 ? link : nullptr});
+        {spec, *set, verification, plan, run_dir, comm, comm.rank() == 0 ? link : nullptr});
     if (from != nullptr) {
       trainer.Restore(*from);
     } else {

@@ -7,7 +7,7 @@
 #include "common/base/error.h"
 #include "common/base/parallel.h"
 #include "worker/data/synth/face.h"
-#include "worker/data/training_set.h"
+#include "worker/data/record_set_writer.h"
 #include "worker/data/verification_set.h"
 
 namespace fr {
@@ -68,7 +68,7 @@ void WriteSyntheticSet(const std::filesystem::path& directory, const SyntheticSe
     throw Error(ErrorCode::kInvalidArgument,
                 "at least one identity, one image of each and two held-out identities are needed");
   }
-  TrainingSetWriter writer(directory);
+  RecordSetWriter writer(directory);
   WriteHeldOut(directory / "synth.bin", options);
   for (std::int64_t first = 0; first < options.identities; first += kIdentitiesAtATime) {
     const std::int64_t count = std::min(kIdentitiesAtATime, options.identities - first);

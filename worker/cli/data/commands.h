@@ -1,0 +1,28 @@
+#pragma once
+// The subcommands of fr-data, one file each. Each Add puts its subcommand with its options into
+// `app`; when it is the one that was called, `*chosen` becomes what runs it and returns the exit
+// code.
+
+#include <algorithm>
+#include <functional>
+#include <thread>
+
+#include <CLI/CLI.hpp>
+
+namespace fr {
+
+using ChosenCommand = std::function<int()>;
+
+void AddSynth(CLI::App& app, ChosenCommand* chosen);
+void AddPack(CLI::App& app, ChosenCommand* chosen);
+void AddInspect(CLI::App& app, ChosenCommand* chosen);
+
+// --threads, with all processors as the default.
+inline void AddThreads(CLI::App* command, int* threads) {
+  *threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  command->add_option("--threads", *threads, "Threads that work on pictures")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+}
+
+}  // namespace fr
