@@ -159,6 +159,41 @@ std::vector<Taps> MakeTaps(int old_size, int new_size, double scale, double orig
   return all;
 }
 
+// Along the rows first, then along the columns.
+Image Resample(const Image& image, const std::vector<Taps>& rows,
+               const std::vector<Taps>& columns) {
+  const auto old_width = static_cast<std::size_t>(image.width);
+  const std::size_t new_width = columns.size();
+  std::vector<float> narrow(static_cast<std::size_t>(image.height) * new_width * 3);
+  for (std::size_t y = 0; y < static_cast<std::size_t>(image.height); ++y) {
+    for (std::size_t x = 0; x < new_width; ++x) {
+      const Taps& taps = columns[x];
+      const std::uint8_t* from =
+          &image.pixels[(y * old_width + static_cast<std::size_t>(taps.first)) * 3];
+      float sum[3] = {};
+      for (const float weight : taps.weights) {
+        for (int c = 0; c < 3; ++c) sum[c] += weight * from[c];
+        from += 3;
+      }
+      std::copy(sum, sum + 3, &narrow[(y * new_width + x) * 3]);
+    }
+  }
+  Image resized{static_cast<int>(rows.size()), static_cast<int>(new_width), {}};
+  resized.pixels.resize(rows.size() * new_width * 3);
+  std::vector<float> line(new_width * 3);
+  std::uint8_t* to = resized.pixels.data();
+  for (const Taps& taps : rows) {
+    std::fill(line.begin(), line.end(), 0.5F);
+    const float* from = &narrow[static_cast<std::size_t>(taps.first) * line.size()];
+    for (const float weight : taps.weights) {
+      for (std::size_t i = 0; i < line.size(); ++i) line[i] += weight * from[i];
+      from += line.size();
+    }
+    for (const float value : line) *to++ = static_cast<std::uint8_t>(std::min(value, 255.0F));
+  }
+  return resized;
+}
+
 }  // namespace
 
 bool IsPictureName(const std::filesystem::path& path) {
@@ -200,39 +235,17 @@ std::string EncodeJpeg(const Image& image, int quality) {
   return {reinterpret_cast<const char*>(buffer), size};
 }
 
+Image Resize(const Image& image, int height, int width) {
+  return Resample(image,
+                  MakeTaps(image.height, height, static_cast<double>(image.height) / height, 0),
+                  MakeTaps(image.width, width, static_cast<double>(image.width) / width, 0));
+}
+
 Image ResizeToCover(const Image& image, int height, int width) {
   const double scale = std::min(static_cast<double>(image.height) / height,
                                 static_cast<double>(image.width) / width);
-  const auto rows = MakeTaps(image.height, height, scale, (image.height - height * scale) / 2);
-  const auto columns = MakeTaps(image.width, width, scale, (image.width - width * scale) / 2);
-
-  // Along the rows first, then along the columns.
-  const auto old_width = static_cast<std::size_t>(image.width);
-  const auto new_width = static_cast<std::size_t>(width);
-  std::vector<float> narrow(static_cast<std::size_t>(image.height) * new_width * 3, 0.0F);
-  for (std::size_t y = 0; y < static_cast<std::size_t>(image.height); ++y) {
-    for (std::size_t x = 0; x < new_width; ++x) {
-      for (std::size_t k = 0; k < columns[x].weights.size(); ++k) {
-        const std::size_t from =
-            (y * old_width + static_cast<std::size_t>(columns[x].first) + k) * 3;
-        for (std::size_t c = 0; c < 3; ++c) {
-          narrow[(y * new_width + x) * 3 + c] += columns[x].weights[k] * image.pixels[from + c];
-        }
-      }
-    }
-  }
-  Image resized{height, width, {}};
-  for (const Taps& taps : rows) {
-    for (std::size_t i = 0; i < new_width * 3; ++i) {
-      float sum = 0.5F;
-      for (std::size_t k = 0; k < taps.weights.size(); ++k) {
-        sum += taps.weights[k] *
-               narrow[(static_cast<std::size_t>(taps.first) + k) * new_width * 3 + i];
-      }
-      resized.pixels.push_back(static_cast<std::uint8_t>(std::min(sum, 255.0F)));
-    }
-  }
-  return resized;
+  return Resample(image, MakeTaps(image.height, height, scale, (image.height - height * scale) / 2),
+                  MakeTaps(image.width, width, scale, (image.width - width * scale) / 2));
 }
 
 void FlipHorizontally(int height, int width, std::uint8_t* pixels) {

@@ -36,7 +36,8 @@ TEST_F(LoaderTest, RanksShareTheGlobalBatch) {
     Loader loader(set, options);
     std::vector<std::vector<int>> all;
     for (int i = 0; i < batches; ++i) {
-      const Batch batch = loader.Next();
+      Batch batch;
+      loader.Next(&batch);
       std::vector<int> seen;
       for (std::size_t k = 0; k < batch.labels.size(); ++k) {
         // The grey value tells the image.
@@ -68,13 +69,15 @@ TEST_F(LoaderTest, TheOrderIsAFunctionOfThePosition) {
   LoaderOptions options;
   options.total_batch = options.slice_end = 4;  // 15 images: 3 batches an epoch, 3 images left over
   Loader from_start(set, options);
-  for (int i = 0; i < 4; ++i) from_start.Next();
+  Batch a;
+  Batch b;
+  for (int i = 0; i < 4; ++i) from_start.Next(&a);
   options.start_epoch = 1;
   options.start_samples = 4;
   Loader continued(set, options);
   for (int i = 0; i < 5; ++i) {
-    const Batch a = from_start.Next();
-    const Batch b = continued.Next();
+    from_start.Next(&a);
+    continued.Next(&b);
     EXPECT_EQ(a.labels, b.labels);
     EXPECT_EQ(a.images, b.images);
   }
@@ -90,7 +93,8 @@ TEST_F(LoaderTest, ABrokenImageEndsTheLoaderWithItsName) {
   options.total_batch = options.slice_end = 2;
   Loader loader(set, options);
   try {
-    loader.Next();
+    Batch batch;
+    loader.Next(&batch);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
