@@ -5,6 +5,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <stop_token>
 #include <thread>
@@ -32,22 +33,27 @@ class UnreadableImages {
  public:
   UnreadableImages(const TrainingSet& set, std::int64_t limit) : set_(set), limit_(limit) {}
 
+  // Throws what Add threw, once it did.
   bool Contains(std::int64_t image) const {
     const std::lock_guard lock(mutex_);
+    if (one_too_many_) throw *one_too_many_;
     return images_.contains(image);
   }
 
-  // Throws `error` when there is one too many.
+  // Throws when there is one too many.
   void Add(std::int64_t image, const Error& error) {
     const std::lock_guard lock(mutex_);
     if (!images_.insert(image).second) return;
     const std::int64_t count = std::ssize(images_);
     if (count > limit_ || count == set_.num_images()) {
-      if (count == 1) throw error;
-      throw Error(error.code(),
-                  fmt::format("{}; {} images could not be read before, and data.max_bad_records "
-                              "is {}: fr-data check {} finds them all",
-                              error.what(), count - 1, limit_, set_.path().string()));
+      one_too_many_ =
+          count == 1 ? error
+                     : Error(error.code(),
+                             fmt::format("{}; {} images could not be read before, and "
+                                         "data.max_bad_records is {}: fr-data check {} "
+                                         "finds them all",
+                                         error.what(), count - 1, limit_, set_.path().string()));
+      throw *one_too_many_;
     }
     spdlog::warn("{}; left out, the next image takes its place ({} of at most {})", error.what(),
                  count, limit_);
@@ -63,6 +69,7 @@ class UnreadableImages {
   const std::int64_t limit_;
   mutable std::mutex mutex_;
   std::set<std::int64_t> images_;
+  std::optional<Error> one_too_many_;
 };
 
 }  // namespace
