@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "worker/data/record_io.h"
+#include "worker/data/record_file.h"
 #include "worker/data/training_set.h"
 
 namespace fr {

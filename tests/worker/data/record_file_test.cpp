@@ -1,4 +1,4 @@
-#include "worker/data/record_io.h"
+#include "worker/data/record_file.h"
 
 #include <cstring>
 #include <string>
@@ -10,6 +10,7 @@
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "tests/temporary_directory.h"
+#include "worker/data/record_writer.h"
 
 namespace fr {
 namespace {
@@ -21,7 +22,7 @@ std::string Bytes(Value value) {
   return {reinterpret_cast<const char*>(&value), sizeof(value)};
 }
 
-class RecordIoTest : public testing::Test {
+class RecordFileTest : public testing::Test {
  protected:
   std::filesystem::path rec() const { return directory_.path() / "train.rec"; }
   std::filesystem::path idx() const { return directory_.path() / "train.idx"; }
@@ -43,7 +44,7 @@ class RecordIoTest : public testing::Test {
 };
 
 // Byte by byte as docs/formats.md has it, made by hand.
-TEST_F(RecordIoTest, ReadsAHandMadeRecord) {
+TEST_F(RecordFileTest, ReadsAHandMadeRecord) {
   const std::string payload = Bytes(std::uint32_t{0}) + Bytes(7.0F) + Bytes(std::uint64_t{42}) +
                               Bytes(std::uint64_t{0}) + "jpeg!";
   WriteFileAtomically(rec(), kMagic + Bytes(static_cast<std::uint32_t>(payload.size())) + payload +
@@ -56,7 +57,7 @@ TEST_F(RecordIoTest, ReadsAHandMadeRecord) {
   EXPECT_EQ(record.image, "jpeg!");
 }
 
-TEST_F(RecordIoTest, ReadsALabelVectorBehindTheHeader) {
+TEST_F(RecordFileTest, ReadsALabelVectorBehindTheHeader) {
   const std::string payload = Bytes(std::uint32_t{2}) + Bytes(0.0F) + Bytes(std::uint64_t{0}) +
                               Bytes(std::uint64_t{0}) + Bytes(3.0F) + Bytes(9.0F) + "xyz!";
   WriteFileAtomically(rec(), kMagic + Bytes(static_cast<std::uint32_t>(payload.size())) + payload);
@@ -68,7 +69,7 @@ TEST_F(RecordIoTest, ReadsALabelVectorBehindTheHeader) {
 }
 
 // What is written is read, whatever it holds: an image with the magic number is split and joined.
-TEST_F(RecordIoTest, WhatIsWrittenIsRead) {
+TEST_F(RecordFileTest, WhatIsWrittenIsRead) {
   const std::vector<std::string> images = {"",
                                            "a",
                                            kMagic,
@@ -94,7 +95,7 @@ TEST_F(RecordIoTest, WhatIsWrittenIsRead) {
   }
 }
 
-TEST_F(RecordIoTest, DamageIsNamed) {
+TEST_F(RecordFileTest, DamageIsNamed) {
   const std::string good = kMagic + Bytes(std::uint32_t{24}) + std::string(24, '\0');
   EXPECT_EQ(CodeOfReading(good), ErrorCode::kInternal);  // no error
   EXPECT_EQ(CodeOfReading(""), ErrorCode::kDataLoss);
@@ -114,7 +115,7 @@ TEST_F(RecordIoTest, DamageIsNamed) {
             ErrorCode::kDataLoss);
 }
 
-TEST_F(RecordIoTest, AnIndexLineThatIsNoneIsNamed) {
+TEST_F(RecordFileTest, AnIndexLineThatIsNoneIsNamed) {
   for (const std::string text : {"0\t0\n1 5\n", "0\t0\n1\t\n", "0\t0\nx\t1\n", "0\t0\n1\t5z\n"}) {
     WriteFileAtomically(idx(), text);
     try {
