@@ -36,6 +36,7 @@
 #include "worker/data/image.h"
 #include "worker/data/record_set.h"
 #include "worker/data/record_set_writer.h"
+#include "worker/data/record_writer.h"
 #include "worker/data/sample_order.h"
 #include "worker/data/synth/synthetic_set.h"
 

@@ -1,9 +1,7 @@
 #include "worker/data/pack.h"
 
 #include <algorithm>
-#include <cctype>
 #include <mutex>
-#include <string_view>
 
 #include <fmt/format.h>
 
@@ -12,6 +10,7 @@
 #include "common/base/parallel.h"
 #include "common/base/random.h"
 #include "worker/data/image.h"
+#include "worker/data/picture_folder.h"
 #include "worker/data/record_set_writer.h"
 #include "worker/data/verification_set.h"
 
@@ -21,71 +20,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kJpegQuality = 95;
-
-struct IdentityFolder {
-  std::string name;
-  std::vector<fs::path> pictures;
-};
-
-std::size_t DigitsAt(std::string_view text, std::size_t at) {
-  std::size_t end = at;
-  while (end < text.size() && std::isdigit(static_cast<unsigned char>(text[end])) != 0) ++end;
-  return end - at;
-}
-
-// Numbers in names count as numbers: s2 before s10.
-bool NaturalLess(std::string_view a, std::string_view b) {
-  std::size_t i = 0;
-  std::size_t j = 0;
-  while (i < a.size() && j < b.size()) {
-    const std::size_t digits_a = DigitsAt(a, i);
-    const std::size_t digits_b = DigitsAt(b, j);
-    if (digits_a > 0 && digits_b > 0) {
-      const std::string_view number_a = a.substr(i, digits_a);
-      const std::string_view number_b = b.substr(j, digits_b);
-      if (digits_a != digits_b) return digits_a < digits_b;
-      if (number_a != number_b) return number_a < number_b;
-      i += digits_a;
-      j += digits_b;
-    } else {
-      if (a[i] != b[j]) return a[i] < b[j];
-      ++i;
-      ++j;
-    }
-  }
-  return a.size() - i < b.size() - j;
-}
-
-std::vector<IdentityFolder> ListFolder(const fs::path& folder) {
-  std::error_code error;
-  std::vector<IdentityFolder> identities;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    if (!entry.is_directory()) continue;
-    IdentityFolder identity{entry.path().filename().string(), {}};
-    for (const fs::directory_entry& file : fs::directory_iterator(entry.path())) {
-      if (file.is_regular_file() && IsPictureName(file.path()))
-        identity.pictures.push_back(file.path());
-    }
-    std::sort(identity.pictures.begin(), identity.pictures.end(),
-              [](const fs::path& a, const fs::path& b) {
-                return NaturalLess(a.filename().string(), b.filename().string());
-              });
-    if (!identity.pictures.empty()) identities.push_back(std::move(identity));
-  }
-  if (error) {
-    throw Error(ErrorCode::kNotFound, fmt::format("{}: {}", folder.string(), error.message()));
-  }
-  if (identities.empty()) {
-    throw Error(
-        ErrorCode::kNotFound,
-        fmt::format("{}: holds no folders with pictures; IDENTITY/PICTURE.jpg (or png, pgm, "
-                    "ppm) is expected",
-                    folder.string()));
-  }
-  std::sort(identities.begin(), identities.end(),
-            [](const auto& a, const auto& b) { return NaturalLess(a.name, b.name); });
-  return identities;
-}
 
 // The picture as it goes into the set.
 std::string LoadPicture(const fs::path& path, int side) {
@@ -188,7 +122,7 @@ std::vector<IdentityFolder> HoldOut(std::vector<IdentityFolder>* identities, std
 
 PackedSet PackFolder(const fs::path& folder, const fs::path& directory,
                      const PackOptions& options) {
-  std::vector<IdentityFolder> identities = ListFolder(folder);
+  std::vector<IdentityFolder> identities = ListPictureFolder(folder);
   const std::vector<IdentityFolder> held_out =
       HoldOut(&identities, options.held_out_identities, options.seed);
   Packer packer(options);

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "worker/data/record_io.h"
+#include "worker/data/record_writer.h"
 
 namespace fr {
 
