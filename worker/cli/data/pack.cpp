@@ -37,8 +37,9 @@ void AddPack(CLI::App& app, ChosenCommand* chosen) {
   const auto arguments = std::make_shared<Arguments>();
   PackOptions& options = arguments->options;
   auto* command = app.add_subcommand(
-      "pack", "Pack FOLDER/identity/picture.{jpg,png,pgm,ppm} into train.rec, train.idx, property; "
-              "stopped, the same command goes on");
+      "pack",
+      "Pack FOLDER/identity/picture.{jpg,png,pgm,ppm} into train.rec, train.idx, property; "
+      "stopped, the same command goes on");
   command->add_option("FOLDER", arguments->folder, "One subfolder an identity")->required();
   command->add_option("DIR", arguments->directory, "Where to; made if it is not there")->required();
   command
