@@ -14,5 +14,10 @@ int main(int argc, char** argv) {
   fr::AddInspect(app, &chosen);
   fr::AddIndex(app, &chosen);
   fr::AddShards(app, &chosen);
+  fr::AddCheck(app, &chosen);
+  fr::AddShuffle(app, &chosen);
+  fr::AddMerge(app, &chosen);
+  fr::AddPairs(app, &chosen);
+  fr::AddUnpack(app, &chosen);
   return fr::RunCommand(app, argc, argv, [&chosen] { return chosen(); });
 }

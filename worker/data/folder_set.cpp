@@ -12,12 +12,12 @@
 namespace fr {
 
 FolderSet::FolderSet(const std::filesystem::path& folder) : folder_(folder) {
-  for (IdentityFolder& identity : ListPictureFolder(folder)) {
-    names_.push_back(std::move(identity.name));
+  for (IdentityFolder& identity : ListPictureFolder(folder).identities) {
     begin_.push_back(num_images());
-    for (const std::filesystem::path& picture : identity.pictures) {
-      files_.push_back(picture.filename().string());
+    for (std::string& picture : ListPictures(folder / identity.name)) {
+      files_.push_back(std::move(picture));
     }
+    names_.push_back(std::move(identity.name));
   }
   begin_.push_back(num_images());
   size_ = SizeOfFirstImage(*this);

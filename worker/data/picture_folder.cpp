@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "common/base/checksum.h"
 #include "common/base/error.h"
 #include "common/base/parallel.h"
 #include "worker/data/image.h"
@@ -28,17 +29,26 @@ bool IsDigitAt(std::string_view text, std::size_t at) {
   return std::isdigit(static_cast<unsigned char>(text[at])) != 0;
 }
 
-bool HasLesserName(const fs::path& a, const fs::path& b) {
-  return NaturalLess(a.filename().string(), b.filename().string());
+// What `list` returns; the file system's failures become ours.
+template <typename List>
+auto Listing(const List& list) {
+  try {
+    return list();
+  } catch (const fs::filesystem_error& error) {
+    const bool missing = error.code() == std::errc::no_such_file_or_directory;
+    throw Error(missing ? ErrorCode::kNotFound : ErrorCode::kIo,
+                fmt::format("{}: {}", error.path1().string(), error.code().message()));
+  }
 }
 
-void ListPictures(const fs::path& folder, IdentityFolder* identity) {
-  for (const fs::directory_entry& file : fs::directory_iterator(folder / identity->name)) {
-    if (IsPictureName(file.path()) && file.is_regular_file()) {
-      identity->pictures.push_back(file.path());
-    }
+std::vector<IdentityFolder> ListFolders(const fs::path& folder) {
+  std::vector<IdentityFolder> identities;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (entry.is_directory()) identities.push_back({entry.path().filename().string(), 0});
   }
-  std::sort(identity->pictures.begin(), identity->pictures.end(), HasLesserName);
+  std::sort(identities.begin(), identities.end(),
+            [](const auto& a, const auto& b) { return NaturalLess(a.name, b.name); });
+  return identities;
 }
 
 }  // namespace
@@ -65,31 +75,47 @@ bool NaturalLess(std::string_view a, std::string_view b) {
   return a.size() != b.size() ? a.size() < b.size() : a < b;
 }
 
-std::vector<IdentityFolder> ListPictureFolder(const fs::path& folder) {
-  std::vector<IdentityFolder> identities;
-  try {
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-      if (entry.is_directory()) identities.push_back({entry.path().filename().string(), {}});
+std::vector<std::string> ListPictures(const fs::path& folder) {
+  return Listing([&] {
+    std::vector<std::string> pictures;
+    for (const fs::directory_entry& file : fs::directory_iterator(folder)) {
+      if (IsPictureName(file.path()) && file.is_regular_file()) {
+        pictures.push_back(file.path().filename().string());
+      }
     }
-    ParallelFor(
-        std::ssize(identities), static_cast<int>(std::max(1U, std::thread::hardware_concurrency())),
-        [&](std::int64_t i) { ListPictures(folder, &identities[static_cast<std::size_t>(i)]); });
-  } catch (const fs::filesystem_error& error) {
-    const bool missing = error.code() == std::errc::no_such_file_or_directory;
-    throw Error(missing ? ErrorCode::kNotFound : ErrorCode::kIo,
-                fmt::format("{}: {}", error.path1().string(), error.code().message()));
-  }
-  std::erase_if(identities, [](const IdentityFolder& one) { return one.pictures.empty(); });
-  if (identities.empty()) {
+    std::sort(pictures.begin(), pictures.end(), NaturalLess);
+    return pictures;
+  });
+}
+
+PictureFolder ListPictureFolder(const fs::path& folder) {
+  PictureFolder listed;
+  listed.identities = Listing([&] { return ListFolders(folder); });
+  std::vector<std::uint64_t> checksums(listed.identities.size());
+  ParallelFor(
+      std::ssize(checksums), static_cast<int>(std::max(1U, std::thread::hardware_concurrency())),
+      [&](std::int64_t i) {
+        IdentityFolder& identity = listed.identities[static_cast<std::size_t>(i)];
+        std::string text = identity.name + '\0';
+        for (const std::string& picture : ListPictures(folder / identity.name)) {
+          text += picture + '\0';
+          ++identity.num_pictures;
+        }
+        const auto changed = Listing([&] { return fs::last_write_time(folder / identity.name); });
+        text += fmt::format("{}", changed.time_since_epoch().count());
+        checksums[static_cast<std::size_t>(i)] = ChecksumOf(text);
+      });
+  listed.checksum = ChecksumOf(
+      {reinterpret_cast<const char*>(checksums.data()), checksums.size() * sizeof(checksums[0])});
+  std::erase_if(listed.identities, [](const auto& identity) { return identity.num_pictures == 0; });
+  if (listed.identities.empty()) {
     throw Error(
         ErrorCode::kNotFound,
         fmt::format("{}: holds no folders with pictures; IDENTITY/PICTURE.jpg (or png, pgm, "
                     "ppm) is expected",
                     folder.string()));
   }
-  std::sort(identities.begin(), identities.end(),
-            [](const auto& a, const auto& b) { return NaturalLess(a.name, b.name); });
-  return identities;
+  return listed;
 }
 
 }  // namespace fr

@@ -16,9 +16,10 @@ RecordLayout AnnouncedLayout(const std::vector<float>& labels, std::size_t num_k
     return {1, static_cast<std::uint64_t>(labels[0]), static_cast<std::uint64_t>(labels[1])};
   }
   // WebFace42M's 42 million are rounded. The number of keys is exact; the labels then say how many
-  // of them are identities.
-  const double identities =
-      std::max(0.0, static_cast<double>(labels[1]) - static_cast<double>(labels[0]));
+  // of them are identities: ours in a third one, others' by their difference.
+  const double identities = std::max(
+      0.0, labels.size() > 2 ? static_cast<double>(labels[2])
+                             : static_cast<double>(labels[1]) - static_cast<double>(labels[0]));
   const auto most = static_cast<double>(num_keys - 1);
   return {1, num_keys - static_cast<std::uint64_t>(std::min(identities, most)), num_keys};
 }

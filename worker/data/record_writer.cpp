@@ -1,87 +1,77 @@
 #include "worker/data/record_writer.h"
 
-#include <string>
-
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "common/base/error.h"
-#include "common/base/file.h"
 #include "worker/data/record_format.h"
 
 namespace fr {
 
 using namespace record_format;
 
-RecordWriter::RecordWriter(const std::filesystem::path& rec, const std::filesystem::path& idx)
-    : rec_path_(rec), idx_path_(idx) {
-  rec_.open(rec.string() + ".partial", std::ios::binary | std::ios::trunc);
-  idx_.open(idx.string() + ".partial", std::ios::binary | std::ios::trunc);
-  if (!rec_ || !idx_) {
-    throw Error(ErrorCode::kIo,
-                fmt::format("{}: cannot be written: {}", rec.string(), ErrnoText()));
-  }
+namespace {
+
+constexpr std::size_t kRec = 0;
+constexpr std::size_t kIdx = 1;
+
+ResumableOptions MakeOptions(const std::filesystem::path& rec, const std::filesystem::path& idx,
+                             const ResumeOptions& resume, const std::vector<ResumableFile>& more) {
+  std::vector<ResumableFile> files = {{rec}, {idx}};
+  files.insert(files.end(), more.begin(), more.end());
+  return {rec.string() + ".journal", std::move(files), resume.fingerprint, resume.checkpoint_bytes};
 }
 
-void RecordWriter::WritePart(std::uint32_t kind, std::string_view part) {
-  if (part.size() > kMaxPartBytes) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{}: a record of {} bytes; RecordIO holds {} at most",
-                            rec_path_.string(), part.size(), kMaxPartBytes));
+// Where the magic number lies, at multiples of four: the format looks for it nowhere else.
+std::vector<std::size_t> FindMagic(std::string_view payload) {
+  std::vector<std::size_t> found;
+  for (std::size_t i = 0; i + 4 <= payload.size(); i += 4) {
+    if (Load<std::uint32_t>(payload, i) == kMagic) found.push_back(i);
   }
-  std::string header;
-  Append(&header, kMagic);
-  Append(&header, kind << kLengthBits | static_cast<std::uint32_t>(part.size()));
-  const std::size_t padding = (4 - part.size() % 4) % 4;
-  rec_ << header << part << std::string(padding, '\0');
-  offset_ += header.size() + part.size() + padding;
+  return found;
+}
+
+}  // namespace
+
+RecordWriter::RecordWriter(const std::filesystem::path& rec, const std::filesystem::path& idx,
+                           const ResumeOptions& resume, const std::vector<ResumableFile>& more)
+    : rec_path_(rec), output_(MakeOptions(rec, idx, resume, more)) {}
+
+void RecordWriter::AppendPart(std::uint32_t kind, std::string_view part) {
+  record_format::Append(&record_, kMagic);
+  record_format::Append(&record_, kind << kLengthBits | static_cast<std::uint32_t>(part.size()));
+  record_ += part;
+  record_.append(Padded(part.size()) - part.size(), '\0');
 }
 
 void RecordWriter::Write(std::uint64_t key, const std::vector<float>& labels,
                          std::string_view image) {
-  std::string payload;
-  Append(&payload, static_cast<std::uint32_t>(labels.size() == 1 ? 0 : labels.size()));
-  Append(&payload, labels.size() == 1 ? labels[0] : 0.0F);
-  Append(&payload, key);
-  Append(&payload, std::uint64_t{0});
-  if (labels.size() != 1) {
-    for (const float label : labels) Append(&payload, label);
+  const bool one = labels.size() == 1;
+  payload_.clear();
+  record_format::Append(&payload_, static_cast<std::uint32_t>(one ? 0 : labels.size()));
+  record_format::Append(&payload_, one ? labels[0] : 0.0F);
+  record_format::Append(&payload_, key);
+  record_format::Append(&payload_, std::uint64_t{0});
+  for (std::size_t i = 0; !one && i < labels.size(); ++i) {
+    record_format::Append(&payload_, labels[i]);
   }
-  payload += image;
-  idx_ << fmt::format("{}\t{}\n", key, offset_);
+  payload_ += image;
+  if (payload_.size() > kMaxPartBytes) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{}: a record of {} bytes; RecordIO holds {} at most",
+                            rec_path_.string(), payload_.size(), kMaxPartBytes));
+  }
 
-  // The format looks for the magic number at multiples of four only.
-  std::vector<std::size_t> cuts;
-  for (std::size_t i = 0; i + 4 <= payload.size(); i += 4) {
-    if (Load<std::uint32_t>(payload, i) == kMagic) cuts.push_back(i);
-  }
+  record_.clear();
+  const std::vector<std::size_t> cuts = FindMagic(payload_);
   std::size_t begin = 0;
   for (const std::size_t cut : cuts) {
-    WritePart(begin == 0 && cut == cuts.front() ? kFirst : kMiddle,
-              std::string_view(payload).substr(begin, cut - begin));
+    AppendPart(cut == cuts.front() ? kFirst : kMiddle,
+               std::string_view(payload_).substr(begin, cut - begin));
     begin = cut + 4;
   }
-  WritePart(cuts.empty() ? kWhole : kLast, std::string_view(payload).substr(begin));
-  if (!rec_ || !idx_) {
-    throw Error(ErrorCode::kIo, fmt::format("{}: cannot be written: {}; is the disk full?",
-                                            rec_path_.string(), ErrnoText()));
-  }
-}
-
-void RecordWriter::Finish() {
-  rec_.close();
-  idx_.close();
-  for (const std::filesystem::path& path : {rec_path_, idx_path_}) {
-    const std::string partial = path.string() + ".partial";
-    const FileDescriptor file(open(partial.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!rec_ || !idx_ || !file.valid() || fsync(file.get()) != 0 ||
-        rename(partial.c_str(), path.c_str()) != 0) {
-      throw Error(ErrorCode::kIo, fmt::format("{}: cannot be written: {}; is the disk full?",
-                                              path.string(), ErrnoText()));
-    }
-  }
-  SyncDirectory(rec_path_.parent_path());
+  AppendPart(cuts.empty() ? kWhole : kLast, std::string_view(payload_).substr(begin));
+  output_.Append(kIdx, fmt::format("{}\t{}\n", key, output_.size(kRec)));
+  output_.Append(kRec, record_);
 }
 
 }  // namespace fr

@@ -91,8 +91,8 @@ void TarSet::Prefetch(std::int64_t first, std::int64_t last) const {
   for (std::size_t shard = ShardOf(first); shard <= ShardOf(last); ++shard) {
     const std::uint64_t begin = shard == ShardOf(first) ? SampleAt(first).offset : 0;
     const ShardSample& end = SampleAt(last);
-    files_[shard].Prefetch(begin, shard == ShardOf(last) ? end.offset + end.length
-                                                         : shards_[shard].size_bytes);
+    files_[shard].Prefetch(
+        begin, shard == ShardOf(last) ? end.offset + end.length : shards_[shard].size_bytes);
   }
 }
 
