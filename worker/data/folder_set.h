@@ -30,6 +30,7 @@ class FolderSet final : public TrainingSet {
   std::uint64_t StoragePosition(std::int64_t index) const override {
     return static_cast<std::uint64_t>(index);
   }
+  void Prefetch(std::int64_t, std::int64_t) const override {}  // files lie where they lie
   IdentityImages ImagesByIdentity() const override;
 
   // The folder of an identity.

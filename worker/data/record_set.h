@@ -30,6 +30,9 @@ class RecordSet final : public TrainingSet {
   std::uint64_t StoragePosition(std::int64_t index) const override {
     return offsets_[static_cast<std::size_t>(index)];
   }
+  void Prefetch(std::int64_t first, std::int64_t last) const override {
+    records_.Prefetch(StoragePosition(first), StoragePosition(last));
+  }
   // From the identity records, which cost a look each; without any, from every image's label.
   IdentityImages ImagesByIdentity() const override;
 

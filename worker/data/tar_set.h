@@ -30,6 +30,7 @@ class TarSet final : public TrainingSet {
   // "faces/shard-000012.tar: sample 1234 at byte 104220", counted from 0 within the shard.
   std::string Describe(std::int64_t index) const override;
   std::uint64_t StoragePosition(std::int64_t index) const override;
+  void Prefetch(std::int64_t first, std::int64_t last) const override;
   IdentityImages ImagesByIdentity() const override;
 
  private:
