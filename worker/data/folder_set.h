@@ -12,7 +12,7 @@ namespace fr {
 
 // Identities are numbered in the natural order of their folders' names; only folders with pictures
 // count. Identity i is of every listing, so folders must not change while a job runs.
-class FolderSet : public TrainingSet {
+class FolderSet final : public TrainingSet {
  public:
   // Lists the folder and decodes the first picture, whose size all others must have: those that
   // differ are found when they are decoded. Throws as ListPictureFolder, and Error(kDataLoss) if

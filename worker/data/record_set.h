@@ -13,7 +13,7 @@
 
 namespace fr {
 
-class RecordSet : public TrainingSet {
+class RecordSet final : public TrainingSet {
  public:
   // Reads `property` and the index and looks at the first and the last record, so that a truncated
   // file is found at once and not hours later. Throws Error(kNotFound | kDataLoss | kIo) that

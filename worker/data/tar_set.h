@@ -14,7 +14,7 @@ namespace fr {
 
 // Samples in the natural order of the shards' names, and in that of each shard. There are as many
 // identities as the largest label says, from 0.
-class TarSet : public TrainingSet {
+class TarSet final : public TrainingSet {
  public:
   // `path` is a directory with *.tar, or one such file. Reads shards.idx or the headers of all
   // shards, and decodes the first picture, whose size all others must have. Throws what ListShards
