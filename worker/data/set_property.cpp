@@ -1,6 +1,7 @@
 #include "worker/data/set_property.h"
 
 #include <charconv>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -24,7 +25,7 @@ SetProperty ReadProperty(const std::filesystem::path& path) {
 }
 
 SetProperty ParseProperty(std::string_view text, const std::filesystem::path& path) {
-  constexpr std::int64_t kMaxSide = 4096;
+  constexpr std::int64_t kMax[] = {std::numeric_limits<std::int32_t>::max(), 4096, 4096};
   std::int64_t numbers[3] = {};
   std::string_view rest = text.substr(0, text.find('\n', text.find_first_not_of(" \t\r\n")));
   for (int i = 0; i < 3; ++i) {
@@ -33,7 +34,7 @@ SetProperty ParseProperty(std::string_view text, const std::filesystem::path& pa
     const char* const end = field.data() + field.size();
     const auto [stop, error] = std::from_chars(field.data(), end, numbers[i]);
     const bool last = comma == std::string_view::npos;
-    if (error != std::errc() || stop != end || numbers[i] < 1 || (i > 0 && numbers[i] > kMaxSide) ||
+    if (error != std::errc() || stop != end || numbers[i] < 1 || numbers[i] > kMax[i] ||
         (last && i < 2)) {
       throw Error(ErrorCode::kDataLoss,
                   fmt::format("{}: 'identities,height,width' is expected, such as 85742,112,112",

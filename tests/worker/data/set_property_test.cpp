@@ -22,8 +22,9 @@ TEST(ParseProperty, PassesOverWhatIsAroundTheThreeNumbers) {
 }
 
 TEST(ParseProperty, NamesTheFileThatHasNone) {
-  for (const char* text : {"", "\n", "5", "5,16", "5,16,", "5;16;16", "0,16,16", "5,16,-1",
-                           "five,16,16", "5,16,16x", "5,99999,16", "99999999999999999999,1,1"}) {
+  for (const char* text :
+       {"", "\n", "5", "5,16", "5,16,", "5;16;16", "0,16,16", "5,16,-1", "five,16,16", "5,16,16x",
+        "5,99999,16", "2147483648,1,1", "99999999999999999999,1,1"}) {
     try {
       ParseProperty(text, "faces/property");
       FAIL() << text;
