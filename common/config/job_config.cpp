@@ -157,6 +157,40 @@ void CheckValidation(const JobSpec& spec, YamlMessage* yaml) {
   }
 }
 
+bool IsTar(const fs::path& path) { return LowerExtension(path) == ".tar"; }
+
+// By the names of files alone; what they hold is seen when the job starts.
+void CheckTrainingSet(const fs::path& path, YamlMessage* yaml) {
+  const auto fail = [&](const std::string& what) {
+    yaml->AddError("data.train", fmt::format("{}: {}", path.string(), what));
+  };
+  std::error_code error;
+  if (IsTar(path) && fs::is_regular_file(path, error)) return;
+  if (!fs::is_directory(path, error)) {
+    return fail(
+        "no such directory; give the one that holds train.rec, train.idx and property, or *.tar, "
+        "or a folder of pictures for each identity (if only the workers see it: --remote-paths)");
+  }
+  std::vector<std::string> missing;
+  for (const char* file : {"train.rec", "train.idx", "property"}) {
+    if (!fs::is_regular_file(path / file, error)) missing.emplace_back(file);
+  }
+  if (missing.empty()) return;
+  if (missing.size() < 3) {
+    for (const std::string& file : missing) {
+      fail(fmt::format("holds no {}{}", file,
+                       file == "train.idx" ? "; fr-data index makes it" : "; copy it again"));
+    }
+    return;
+  }
+  for (const fs::directory_entry& entry : fs::directory_iterator(path, error)) {
+    if (IsTar(entry.path()) || entry.is_directory(error)) return;
+  }
+  fail(
+      "holds no training set: train.rec, train.idx and property (fr-data pack makes them from a "
+      "folder of pictures), or *.tar, or a folder of pictures for each identity");
+}
+
 void CheckPaths(const JobSpec& spec, YamlMessage* yaml) {
   const DataSpec& data = spec.data();
   std::error_code error;
@@ -167,20 +201,7 @@ void CheckPaths(const JobSpec& spec, YamlMessage* yaml) {
                                spec.model().pretrained()));
   }
   if (!data.has_train()) return;
-  if (!fs::is_directory(data.train(), error)) {
-    yaml->AddError(
-        "data.train",
-        fmt::format("{}: no such directory; give the one that holds train.rec, train.idx "
-                    "and property (if only the workers see it: --remote-paths)",
-                    data.train()));
-    return;
-  }
-  for (const char* file : {"train.rec", "train.idx", "property"}) {
-    if (fs::is_regular_file(fs::path(data.train()) / file, error)) continue;
-    yaml->AddError("data.train",
-                   fmt::format("{}: holds no {}; fr-data pack makes one from a folder of images",
-                               data.train(), file));
-  }
+  CheckTrainingSet(data.train(), yaml);
   int index = 0;
   for (const std::string& entry : data.validation()) {
     const std::string key = fmt::format("data.validation[{}]", index++);
@@ -224,7 +245,9 @@ std::string VerificationSetName(const std::string& entry) {
 }
 
 std::filesystem::path VerificationSetPath(const DataSpec& data, const std::string& entry) {
-  return IsSetName(entry) ? fs::path(data.train()) / (entry + ".bin") : fs::path(entry);
+  if (!IsSetName(entry)) return entry;
+  const fs::path train(data.train());
+  return (IsTar(train) ? train.parent_path() : train) / (entry + ".bin");
 }
 
 std::int64_t TotalBatchSize(const JobSpec& spec, int world_size) {

@@ -24,7 +24,7 @@ enum class PathCheck { kMustExist, kIgnore };
 // Reads and checks `path`. Relative paths in it are taken from the directory of the file
 // itself; `~` is not expanded. Checks, among others: batch_size together with total_batch_size;
 // schedule.steps ascending, and given only for type step; keep_best naming a validation set of the
-// job; with kMustExist the data directory and its train.rec, train.idx and property, and every
+// job; with kMustExist the training set, by the names of its files, and every
 // verification set. Throws Error(kNotFound | kIo) if the file itself cannot be read.
 JobConfig LoadJobConfig(const std::filesystem::path& path,
                         const std::vector<std::string>& overrides, PathCheck path_check);
@@ -35,7 +35,8 @@ std::string FormatDiagnostics(const std::vector<Diagnostic>& diagnostics);
 // Name of a verification set by its path or name: "lfw" for "lfw" and for "/data/lfw.bin".
 std::string VerificationSetName(const std::string& entry);
 
-// Where a verification set of `data.validation` lies: a plain NAME is NAME.bin beside train.rec.
+// Where a verification set of `data.validation` lies: a plain NAME is NAME.bin in the directory of
+// the training set.
 std::filesystem::path VerificationSetPath(const DataSpec& data, const std::string& entry);
 
 // Images of all workers per step: total_batch_size, or batch_size times the workers.

@@ -61,7 +61,8 @@ void Line(std::string& text, const std::string& title, const std::string& conten
 
 std::string DataText(const JobSpec& spec, const DataFacts& facts) {
   std::string text = spec.data().train();
-  if (!facts.identities) return text + ": identities unknown, its property cannot be read here";
+  if (!facts.identities)
+    return text + ": identities unknown, there is no property that can be read here";
   text += fmt::format(": {} identities", CountText(*facts.identities));
   if (facts.images) text += fmt::format(", {} images", CountText(*facts.images));
   return text;

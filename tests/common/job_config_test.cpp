@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -162,6 +163,31 @@ TEST_F(JobConfigTest, PathsMustExistWhereTheyAreLookedFor) {
   for (const char* missing : {"train.rec", "train.idx", "property", "lfw.bin"}) {
     EXPECT_THAT(text, HasSubstr(missing));
   }
+}
+
+// Any layout that is read will do, seen by the names of its files.
+TEST_F(JobConfigTest, TrainingSetsOfEveryLayoutAreFound) {
+  const std::filesystem::path base = directory_.path();
+  for (const char* folder : {"records", "shards", "folder/ada", "no_index"}) {
+    std::filesystem::create_directories(base / folder);
+  }
+  for (const char* file :
+       {"records/train.rec", "records/train.idx", "records/property", "shards/a.tar",
+        "shards/lfw.bin", "no_index/train.rec", "no_index/property"}) {
+    WriteFileAtomically(base / file, "");
+  }
+  const auto mistakes = [&](const std::string& data) {
+    return Mistakes("name: x\ndata: {" + data + "}\n", {}, PathCheck::kMustExist);
+  };
+  for (const char* path : {"records", "shards", "shards/a.tar", "folder"}) {
+    EXPECT_EQ(mistakes(fmt::format("train: {}", path)), "") << path;
+  }
+  // Beside the shards, and beside the one shard.
+  EXPECT_EQ(mistakes("train: shards, validation: [lfw]"), "");
+  EXPECT_EQ(mistakes("train: shards/a.tar, validation: [lfw]"), "");
+  EXPECT_THAT(mistakes("train: no_index"), HasSubstr("no train.idx; fr-data index makes it"));
+  EXPECT_THAT(mistakes("train: shards/lfw.bin"), HasSubstr("no such directory"));
+  EXPECT_THAT(mistakes("train: folder/ada"), HasSubstr("holds no training set"));
 }
 
 // Whatever is in the file, it is told in words.

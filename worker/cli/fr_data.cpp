@@ -17,5 +17,7 @@ int main(int argc, char** argv) {
   fr::AddMerge(app, &chosen);
   fr::AddPairs(app, &chosen);
   fr::AddUnpack(app, &chosen);
+  fr::AddIndex(app, &chosen);
+  fr::AddShards(app, &chosen);
   return fr::RunCommand(app, argc, argv, [&chosen] { return chosen(); });
 }

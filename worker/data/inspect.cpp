@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "common/base/file.h"
 #include "worker/data/image.h"
 #include "worker/data/training_set.h"
 #include "worker/data/verification_set.h"
@@ -25,13 +26,26 @@ std::string DescribeSize(std::string_view encoded, const std::string& where) {
   }
 }
 
-std::string DescribeTrainingSet(const fs::path& directory) {
-  const auto set = OpenTrainingSet(directory);
+const char* LayoutText(SetLayout layout) {
+  switch (layout) {
+    case SetLayout::kRecords:
+      return "records (train.rec)";
+    case SetLayout::kShards:
+      return "shards (*.tar)";
+    case SetLayout::kFolder:
+      break;
+  }
+  return "a folder of pictures for each identity";
+}
+
+std::string DescribeTrainingSet(const fs::path& path) {
+  const auto set = OpenTrainingSet(path);
   Sample sample;
   set->Read(0, &sample);
-  std::string text = fmt::format("{}\n  identities  {}\n  images      {}, the first of {}\n",
-                                 directory.string(), set->num_identities(), set->num_images(),
-                                 DescribeSize(sample.image, set->Describe(0)));
+  std::string text =
+      fmt::format("{}\n  layout      {}\n  identities  {}\n  images      {}, the first of {}\n",
+                  path.string(), LayoutText(LayoutAt(path)), set->num_identities(),
+                  set->num_images(), DescribeSize(sample.image, set->Describe(0)));
   const IdentityImages images = set->ImagesByIdentity();
   std::vector<std::int64_t> counts;
   for (std::int64_t i = 0; i < images.num_identities(); ++i) counts.push_back(images.count(i));
@@ -57,6 +71,7 @@ std::string DescribeData(const fs::path& path) {
   if (!fs::exists(path)) {
     throw Error(ErrorCode::kNotFound, fmt::format("{}: no such file or directory", path.string()));
   }
+  if (LowerExtension(path) == ".tar") return DescribeTrainingSet(path);
   if (!fs::is_directory(path)) return DescribeVerificationSet(path);
   std::string text = DescribeTrainingSet(path);
   std::vector<fs::path> sets;

@@ -6,7 +6,7 @@
 
 namespace fr {
 
-// Lines for people about a directory (train.rec and every .bin beside it) or one .bin file. Throws
+// Lines for people about a training set and every .bin in its directory, or one .bin file. Throws
 // Error as the readers do.
 std::string DescribeData(const std::filesystem::path& path);
 

@@ -1,14 +1,18 @@
 #include "worker/data/pickle.h"
 
+#include <algorithm>
 #include <bit>
 #include <charconv>
 #include <cstring>
+#include <iterator>
+#include <optional>
 #include <unordered_map>
 
 #include <fmt/format.h>
 
 #include "common/base/error.h"
 #include "common/base/quoted.h"
+#include "worker/data/pickle_text.h"
 
 namespace fr {
 namespace {
@@ -23,8 +27,7 @@ constexpr std::size_t kMaxValues = 1U << 22;
 // A stack machine, as Python's pickle module documents it (Lib/pickletools.py).
 class Unpickler {
  public:
-  // Without `names`, plain values only.
-  Unpickler(std::string_view bytes, const PickleNames* names) : bytes_(bytes), names_(names) {}
+  Unpickler(std::string_view bytes, const PickleNames& names) : bytes_(bytes), names_(names) {}
 
   Pickle Run() {
     while (true) {
@@ -81,7 +84,17 @@ class Unpickler {
     Push({kind, 0, 0, {}, std::move(items)});
   }
   void PushNumber(Kind kind, std::int64_t number) { Push({kind, number, 0, {}, {}}); }
-  void PushBytes(int length_size) { Push({Kind::kBytes, 0, 0, Take(TakeNumber(length_size)), {}}); }
+  void PushBytes(std::string_view bytes) { Push({Kind::kBytes, 0, 0, bytes, {}}); }
+  void PushTakenBytes(int length_size) { PushBytes(Take(TakeNumber(length_size))); }
+
+  void PushDecoded(std::optional<std::string> bytes) {
+    if (!bytes) Fail("holds text that is none");
+    // A byte of it becomes two of UTF-8 at most, and these one of Latin-1. But text may have been
+    // remembered, and using it again cost a few bytes.
+    decoded_bytes_ += bytes->size();
+    if (decoded_bytes_ > 3 * bytes_.size()) Fail("would decode to more bytes than it has");
+    PushBytes(pickle_.decoded.emplace_back(std::move(*bytes)));
+  }
 
   // A big-endian double.
   void PushFloat() {
@@ -141,11 +154,11 @@ class Unpickler {
 
   void PushName(std::string_view module, std::string_view name) {
     const std::string full = fmt::format("{}.{}", module, name);
-    for (const std::string_view allowed : names_->allowed) {
+    for (const std::string_view allowed : names_.allowed) {
       if (allowed == full) return Push({Kind::kName, 0, 0, allowed, {}});
     }
     Fail(fmt::format("names {}, which is not executed{}{}", Quoted(full),
-                     names_->advice.empty() ? "" : ": ", names_->advice));
+                     names_.advice.empty() ? "" : ": ", names_.advice));
   }
 
   void PushNameOfStack() {
@@ -162,8 +175,30 @@ class Unpickler {
         pickle_.values[arguments].kind != Kind::kSequence) {
       Fail("calls what is no name, or with what is no tuple");
     }
-    if (pickle_.values[callee].bytes == kOrderedDict) return PushOrderedDict(arguments);
+    const std::string_view name = pickle_.values[callee].bytes;
+    if (name == kOrderedDict) return PushOrderedDict(arguments);
+    const auto* const bytes_end = std::end(kNamesOfBytes);
+    if (std::find(std::begin(kNamesOfBytes), bytes_end, name) != bytes_end) {
+      return PushCalledBytes(name, pickle_.values[arguments].items);
+    }
     PushItems(Kind::kCall, {callee, arguments});
+  }
+
+  // Without arguments, no bytes; of a bytearray, also the bytes themselves; of Latin-1, text.
+  void PushCalledBytes(std::string_view name, const std::vector<std::size_t>& arguments) {
+    const auto argument = [&](std::size_t i) -> const PickleValue& {
+      const PickleValue& value = pickle_.values[arguments[i]];
+      if (value.kind != Kind::kBytes) Fail("makes bytes of what is no text");
+      return value;
+    };
+    const bool is_encode = name == kNamesOfBytes[0];
+    const bool is_array = name.ends_with("bytearray");
+    if (arguments.empty() && !is_encode) return PushBytes(std::string_view());
+    if (arguments.size() == 1 && is_array) return PushBytes(argument(0).bytes);
+    if (arguments.size() != 2 || !(is_encode || is_array)) Fail("makes bytes in an unknown way");
+    const std::string_view encoding = argument(1).bytes;
+    if (encoding != "latin1" && encoding != "latin-1") Fail("makes bytes that are not Latin-1");
+    PushDecoded(EncodeLatin1(argument(0).bytes));
   }
 
   // OrderedDict(), or of Python 2 OrderedDict([[key, value], ...]).
@@ -181,9 +216,15 @@ class Unpickler {
     PushDict(std::move(items));
   }
 
-  void IgnoreAttributes() {
-    Pop();
-    if (Top().kind != Kind::kDict) Fail("sets attributes of what is no OrderedDict");
+  // Of a call, the state is kept; what Python sets on an OrderedDict is left out.
+  void PushState() {
+    const std::size_t state = Pop();
+    PickleValue& object = Top();
+    if (object.kind == Kind::kDict) return;
+    if (!names_.has_states || object.kind != Kind::kCall || object.items.size() != 2) {
+      Fail("sets attributes of what is no OrderedDict");
+    }
+    object.items.push_back(state);
   }
 
   void Memoize(std::uint64_t key) {
@@ -290,20 +331,26 @@ class Unpickler {
       case 0x8a:  // LONG1
         PushLong();
         return;
+      case 'S':
+        PushDecoded(UnescapeString(TakeLine()));
+        return;
+      case 'V':
+        PushDecoded(DecodeRawUnicodeEscape(TakeLine()));
+        return;
       case 'U':
       case 'C':
       case 0x8c:  // strings, bytes and text whose length has 1 byte
-        PushBytes(1);
+        PushTakenBytes(1);
         return;
       case 'T':
       case 'B':
       case 'X':  // ... 4 bytes
-        PushBytes(4);
+        PushTakenBytes(4);
         return;
       case 0x8d:
       case 0x8e:
       case 0x96:  // ... 8 bytes (0x96: bytearray)
-        PushBytes(8);
+        PushTakenBytes(8);
         return;
       default:
         ExecuteMemo(opcode);
@@ -327,11 +374,7 @@ class Unpickler {
       case 'j':
         return Recall(TakeNumber(4));
       default:
-        if (names_ != nullptr) return ExecuteSymbol(opcode);
-        Fail(
-            fmt::format("opcode 0x{:02x} is none of those for lists, tuples, bytes, text, numbers "
-                        "and booleans; it is not executed",
-                        opcode));
+        ExecuteSymbol(opcode);
     }
   }
 
@@ -357,17 +400,15 @@ class Unpickler {
       case 'R':  // REDUCE
         return PushCall();
       case 'b':  // BUILD
-        return IgnoreAttributes();
+        return PushState();
       default:
-        Fail(fmt::format(
-            "opcode 0x{:02x} is none of those that a checkpoint of tensors needs; it is not "
-            "executed",
-            opcode));
+        Fail(fmt::format("opcode 0x{:02x} is none of those for plain values; it is not executed",
+                         opcode));
     }
   }
 
   std::string_view bytes_;
-  const PickleNames* names_;
+  const PickleNames& names_;
   std::size_t at_ = 0;
   std::size_t opcode_at_ = 0;
   Pickle pickle_;
@@ -375,6 +416,7 @@ class Unpickler {
   std::vector<std::size_t> marks_;  // heights of stack_
   std::unordered_map<std::uint64_t, std::size_t> memo_;
   std::size_t copied_pairs_ = 0;
+  std::size_t decoded_bytes_ = 0;
 };
 
 void AppendNumber(std::string* out, std::uint64_t number, int size) {
@@ -383,10 +425,8 @@ void AppendNumber(std::string* out, std::uint64_t number, int size) {
 
 }  // namespace
 
-Pickle ReadPickle(std::string_view bytes) { return Unpickler(bytes, nullptr).Run(); }
-
 Pickle ReadPickle(std::string_view bytes, const PickleNames& names) {
-  return Unpickler(bytes, &names).Run();
+  return Unpickler(bytes, names).Run();
 }
 
 std::string WritePickle(const std::vector<std::string>& images, const std::vector<bool>& flags) {

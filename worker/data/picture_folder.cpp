@@ -2,31 +2,83 @@
 
 #include <algorithm>
 #include <cctype>
+#include <thread>
 
 #include <fmt/format.h>
 
 #include "common/base/checksum.h"
 #include "common/base/error.h"
+#include "common/base/parallel.h"
 #include "worker/data/image.h"
 
 namespace fr {
-namespace {
 
 namespace fs = std::filesystem;
 
-std::size_t DigitsAt(std::string_view text, std::size_t at) {
-  std::size_t end = at;
-  while (end < text.size() && std::isdigit(static_cast<unsigned char>(text[end])) != 0) ++end;
-  return end - at;
+namespace {
+
+// The digits at `*at`, which moves behind them, without leading zeros.
+std::string_view TakeNumber(std::string_view text, std::size_t* at) {
+  const std::size_t begin = *at;
+  while (*at < text.size() && std::isdigit(static_cast<unsigned char>(text[*at])) != 0) ++*at;
+  const std::string_view digits = text.substr(begin, *at - begin);
+  return digits.substr(std::min(digits.find_first_not_of('0'), digits.size()));
 }
 
-fs::directory_iterator Open(const fs::path& folder) {
-  std::error_code error;
-  fs::directory_iterator entries(folder, error);
-  if (error) {
-    throw Error(ErrorCode::kNotFound, fmt::format("{}: {}", folder.string(), error.message()));
+bool IsDigitAt(std::string_view text, std::size_t at) {
+  return std::isdigit(static_cast<unsigned char>(text[at])) != 0;
+}
+
+// What is listed of one identity.
+struct Listing {
+  IdentityFolder identity;
+  std::uint64_t checksum = 0;
+};
+
+Listing ListIdentity(const fs::path& folder, const std::string& name) {
+  Listing listing;
+  listing.identity.name = name;
+  std::vector<std::string>& pictures = listing.identity.pictures;
+  for (const fs::directory_entry& file : fs::directory_iterator(folder / name)) {
+    if (IsPictureName(file.path()) && file.is_regular_file()) {
+      pictures.push_back(file.path().filename().string());
+    }
   }
-  return entries;
+  std::sort(pictures.begin(), pictures.end(), NaturalLess);
+  Checksum checksum;
+  checksum.Update(name.c_str(), name.size() + 1);
+  for (const std::string& picture : pictures) checksum.Update(picture.c_str(), picture.size() + 1);
+  const auto changed = fs::last_write_time(folder / name).time_since_epoch().count();
+  checksum.Update(&changed, sizeof(changed));
+  listing.checksum = checksum.Value();
+  return listing;
+}
+
+// In natural order.
+std::vector<std::string> ListIdentityNames(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end(), NaturalLess);
+  return names;
+}
+
+std::vector<Listing> ListIdentities(const fs::path& folder) {
+  try {
+    const std::vector<std::string> names = ListIdentityNames(folder);
+    std::vector<Listing> listings(names.size());
+    const auto threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+    ParallelFor(std::ssize(names), threads, [&](std::int64_t i) {
+      const auto at = static_cast<std::size_t>(i);
+      listings[at] = ListIdentity(folder, names[at]);
+    });
+    return listings;
+  } catch (const fs::filesystem_error& error) {
+    const bool missing = error.code() == std::errc::no_such_file_or_directory;
+    throw Error(missing ? ErrorCode::kNotFound : ErrorCode::kIo,
+                fmt::format("{}: {}", error.path1().string(), error.code().message()));
+  }
 }
 
 }  // namespace
@@ -35,56 +87,32 @@ bool NaturalLess(std::string_view a, std::string_view b) {
   std::size_t i = 0;
   std::size_t j = 0;
   while (i < a.size() && j < b.size()) {
-    const std::size_t digits_a = DigitsAt(a, i);
-    const std::size_t digits_b = DigitsAt(b, j);
-    if (digits_a > 0 && digits_b > 0) {
-      const std::string_view number_a = a.substr(i, digits_a);
-      const std::string_view number_b = b.substr(j, digits_b);
-      if (digits_a != digits_b) return digits_a < digits_b;
+    if (IsDigitAt(a, i) && IsDigitAt(b, j)) {
+      const std::string_view number_a = TakeNumber(a, &i);
+      const std::string_view number_b = TakeNumber(b, &j);
+      if (number_a.size() != number_b.size()) return number_a.size() < number_b.size();
       if (number_a != number_b) return number_a < number_b;
-      i += digits_a;
-      j += digits_b;
     } else {
       if (a[i] != b[j]) return a[i] < b[j];
       ++i;
       ++j;
     }
   }
-  return a.size() - i < b.size() - j;
-}
-
-std::vector<fs::path> ListPictures(const fs::path& folder) {
-  std::vector<fs::path> pictures;
-  for (const fs::directory_entry& file : Open(folder)) {
-    if (file.is_regular_file() && IsPictureName(file.path())) pictures.push_back(file.path());
-  }
-  std::sort(pictures.begin(), pictures.end(), [](const fs::path& a, const fs::path& b) {
-    return NaturalLess(a.filename().string(), b.filename().string());
-  });
-  return pictures;
+  const std::size_t left_a = a.size() - i;
+  const std::size_t left_b = b.size() - j;
+  if (left_a != 0 || left_b != 0) return left_a < left_b;
+  // The same but for leading zeros.
+  return a.size() != b.size() ? a.size() < b.size() : a < b;
 }
 
 PictureFolder ListPictureFolder(const fs::path& folder) {
   PictureFolder listed;
-  for (const fs::directory_entry& entry : Open(folder)) {
-    if (entry.is_directory()) listed.identities.push_back({entry.path().filename().string(), 0});
-  }
-  std::sort(listed.identities.begin(), listed.identities.end(),
-            [](const auto& a, const auto& b) { return NaturalLess(a.name, b.name); });
   Checksum checksum;
-  const auto add = [&checksum](const std::string& text) {
-    checksum.Update(text.c_str(), text.size() + 1);
-  };
-  for (IdentityFolder& identity : listed.identities) {
-    const fs::path path = folder / identity.name;
-    for (const fs::path& picture : ListPictures(path)) {
-      add((fs::path(identity.name) / picture.filename()).string());
-      ++identity.num_pictures;
-    }
-    add(fmt::format("{}", fs::last_write_time(path).time_since_epoch().count()));
+  for (Listing& listing : ListIdentities(folder)) {
+    checksum.Update(&listing.checksum, sizeof(listing.checksum));
+    if (listing.identity.pictures.empty()) continue;
+    listed.identities.push_back(std::move(listing.identity));
   }
-  listed.checksum = checksum.Value();
-  std::erase_if(listed.identities, [](const auto& identity) { return identity.num_pictures == 0; });
   if (listed.identities.empty()) {
     throw Error(
         ErrorCode::kNotFound,
@@ -92,6 +120,7 @@ PictureFolder ListPictureFolder(const fs::path& folder) {
                     "ppm) is expected",
                     folder.string()));
   }
+  listed.checksum = checksum.Value();
   return listed;
 }
 

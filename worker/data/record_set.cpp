@@ -11,12 +11,27 @@ namespace fr {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+std::vector<IndexEntry> ReadIndexOf(const fs::path& directory) {
+  std::error_code error;
+  if (!fs::exists(directory / "train.idx", error)) {
+    throw Error(ErrorCode::kNotFound,
+                fmt::format("{}: no such file: copy it from where train.rec comes from, or make it "
+                            "with fr-data index",
+                            (directory / "train.idx").string()));
+  }
+  return ReadIndex(directory / "train.idx");
+}
+
+}  // namespace
+
 RecordSet::RecordSet(const fs::path& directory)
     : directory_(directory),
       property_(ReadProperty(directory / "property")),
       records_(directory / "train.rec") {
   const fs::path idx = directory / "train.idx";
-  std::vector<std::uint64_t> offsets = OffsetsByKey(ReadIndex(idx), idx);
+  std::vector<std::uint64_t> offsets = OffsetsByKey(ReadIndexOf(directory), idx);
   ImageRecord record;
   const std::uint64_t end =
       records_.Read(*std::max_element(offsets.begin(), offsets.end()), &record);

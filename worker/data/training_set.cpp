@@ -1,8 +1,20 @@
 #include "worker/data/training_set.h"
 
+#include <algorithm>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "common/base/error.h"
+#include "common/base/file.h"
+#include "worker/data/folder_set.h"
+#include "worker/data/image.h"
 #include "worker/data/record_set.h"
+#include "worker/data/tar_set.h"
 
 namespace fr {
+
+namespace fs = std::filesystem;
 
 IdentityImages GroupByIdentity(const std::vector<std::int64_t>& identities,
                                std::int64_t num_identities) {
@@ -21,8 +33,51 @@ IdentityImages GroupByIdentity(const std::vector<std::int64_t>& identities,
   return grouped;
 }
 
-std::unique_ptr<const TrainingSet> OpenTrainingSet(const std::filesystem::path& path) {
-  return std::make_unique<RecordSet>(path);
+ImageSize SizeOfFirstImage(const TrainingSet& set) {
+  Sample sample;
+  set.Read(0, &sample);
+  try {
+    const Image image = DecodeImage(sample.image);
+    return {image.height, image.width};
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("{}: {}", set.Describe(0), error.what()));
+  }
+}
+
+SetLayout LayoutAt(const fs::path& path) {
+  std::error_code error;
+  if (LowerExtension(path) == ".tar" && fs::is_regular_file(path, error)) {
+    return SetLayout::kShards;
+  }
+  for (const char* file : {"train.rec", "train.idx", "property"}) {
+    if (fs::exists(path / file, error)) return SetLayout::kRecords;
+  }
+  bool has_folder = false;
+  fs::directory_iterator entry(path, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    if (LowerExtension(entry->path()) == ".tar") return SetLayout::kShards;
+    std::error_code ignored;
+    has_folder = has_folder || entry->is_directory(ignored);
+  }
+  if (has_folder) return SetLayout::kFolder;
+  throw Error(ErrorCode::kNotFound,
+              fmt::format("{}: {}; a training set is a directory with train.rec, train.idx and "
+                          "property, or one with *.tar (or one such file), or one with a folder of "
+                          "pictures for each identity",
+                          path.string(), error ? error.message() : "holds no training set"));
+}
+
+std::unique_ptr<const TrainingSet> OpenTrainingSet(const fs::path& path) {
+  switch (LayoutAt(path)) {
+    case SetLayout::kRecords:
+      return std::make_unique<RecordSet>(path);
+    case SetLayout::kShards:
+      return std::make_unique<TarSet>(
+          path, static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
+    case SetLayout::kFolder:
+      break;
+  }
+  return std::make_unique<FolderSet>(path);
 }
 
 }  // namespace fr

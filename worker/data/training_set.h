@@ -68,6 +68,22 @@ class TrainingSet {
   virtual IdentityImages ImagesByIdentity() const = 0;
 };
 
+struct ImageSize {
+  int height = 0;
+  int width = 0;
+};
+
+// Of image 0, which is decoded; for sets that do not say it themselves. Throws Error(kDataLoss)
+// that names it.
+ImageSize SizeOfFirstImage(const TrainingSet& set);
+
+enum class SetLayout { kRecords, kShards, kFolder };
+
+// Which layout lies at `path`: a directory with one of train.rec, train.idx and property; *.tar, or
+// a directory with such files; a directory of directories. Throws Error(kNotFound) that says what
+// was expected where none of them is found.
+SetLayout LayoutAt(const std::filesystem::path& path);
+
 // Opens what lies at `path`, by its layout. Throws Error(kNotFound | kIo | kDataLoss) that names
 // the file, and says what was expected where none of the layouts is found.
 std::unique_ptr<const TrainingSet> OpenTrainingSet(const std::filesystem::path& path);

@@ -13,7 +13,7 @@
 #include "common/base/file.h"
 #include "common/base/mapped_file.h"
 #include "common/base/quoted.h"
-#include "worker/weights/byte_cursor.h"
+#include "common/base/byte_cursor.h"
 
 namespace fr {
 namespace {

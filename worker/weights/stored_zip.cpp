@@ -7,7 +7,7 @@
 
 #include "common/base/error.h"
 #include "common/base/quoted.h"
-#include "worker/weights/byte_cursor.h"
+#include "common/base/byte_cursor.h"
 
 namespace fr {
 namespace {

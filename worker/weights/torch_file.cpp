@@ -13,7 +13,7 @@
 #include "common/base/mapped_file.h"
 #include "common/base/quoted.h"
 #include "worker/data/pickle.h"
-#include "worker/weights/byte_cursor.h"
+#include "common/base/byte_cursor.h"
 #include "worker/weights/stored_zip.h"
 #include "worker/weights/torch_pickle.h"
 

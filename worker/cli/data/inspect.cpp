@@ -13,7 +13,10 @@ namespace fr {
 void AddInspect(CLI::App& app, ChosenCommand* chosen) {
   const auto path = std::make_shared<std::string>();
   auto* command = app.add_subcommand("inspect", "Tell what a data directory or a .bin set holds");
-  command->add_option("PATH", *path, "Directory with train.rec, or NAME.bin")->required();
+  command
+      ->add_option("PATH", *path,
+                   "Training set (records, shards, folders of pictures), or NAME.bin")
+      ->required();
   command->callback([path, chosen] {
     *chosen = [path] {
       fmt::print("{}", DescribeData(*path));
