@@ -27,8 +27,9 @@ struct CheckOptions {
 // One image that is not as it should be.
 struct ImageFault {
   std::int64_t index = 0;
-  std::optional<std::uint64_t> key;   // of train.idx
-  std::optional<std::uint64_t> byte;  // TrainingSet::StoragePosition
+  // In train.idx and train.rec; other layouts have none.
+  std::optional<std::uint64_t> key;
+  std::optional<std::uint64_t> byte;
   std::string where;                  // in words
   std::string cause;
 };

@@ -75,7 +75,7 @@ TEST_F(SetCheckTest, EveryKindOfFaultIsFound) {
   EXPECT_THAT(IndicesOf(check.broken), ElementsAre(4, 7)) << CheckReportText(check);
   EXPECT_EQ(check.broken[0].key, 5U);
   EXPECT_THAT(check.broken[0].where, HasSubstr("key 5 at byte"));
-  EXPECT_GT(check.broken[0].byte, 0U);
+  EXPECT_GT(check.broken[0].byte.value(), 0U);
   EXPECT_THAT(check.broken[0].cause, HasSubstr("JPEG"));
   EXPECT_THAT(IndicesOf(check.wrong_size), ElementsAre(6));
   EXPECT_EQ(check.wrong_size[0].cause, "20 x 20 pixels");

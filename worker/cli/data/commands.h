@@ -18,10 +18,10 @@ void AddSynth(CLI::App& app, ChosenCommand* chosen);
 void AddPack(CLI::App& app, ChosenCommand* chosen);
 void AddInspect(CLI::App& app, ChosenCommand* chosen);
 void AddCheck(CLI::App& app, ChosenCommand* chosen);
-void AddShuffle(CLI::App& app, ChosenCommand* chosen);
-void AddMerge(CLI::App& app, ChosenCommand* chosen);
-void AddPairs(CLI::App& app, ChosenCommand* chosen);
 void AddUnpack(CLI::App& app, ChosenCommand* chosen);
+void AddPairs(CLI::App& app, ChosenCommand* chosen);
+void AddMerge(CLI::App& app, ChosenCommand* chosen);
+void AddShuffle(CLI::App& app, ChosenCommand* chosen);
 void AddIndex(CLI::App& app, ChosenCommand* chosen);
 void AddShards(CLI::App& app, ChosenCommand* chosen);
 
