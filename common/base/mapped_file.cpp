@@ -1,5 +1,6 @@
 #include "common/base/mapped_file.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -7,6 +8,7 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/base/error.h"
 #include "common/base/file.h"
@@ -44,6 +46,14 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
   return *this;
+}
+
+void MappedFile::Prefetch(std::size_t begin, std::size_t end) const {
+  end = std::min(end, size_);
+  if (begin >= end) return;
+  static const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  begin -= begin % page;
+  madvise(const_cast<char*>(data_) + begin, end - begin, MADV_WILLNEED);
 }
 
 MappedFile::~MappedFile() {

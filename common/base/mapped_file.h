@@ -18,6 +18,10 @@ class MappedFile {
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
 
+  // Asks the system to read [begin, end) into memory, and returns at once. Only a hint: what lies
+  // beyond the end does not matter.
+  void Prefetch(std::size_t begin, std::size_t end) const;
+
   std::string_view bytes() const { return {data_, size_}; }
 
  private:

@@ -46,7 +46,7 @@ TEST_F(JobConfigTest, AShortFileIsAWholeJob) {
 
 TEST_F(JobConfigTest, ValuesAreRead) {
   const JobConfig config = Load(
-      "name: x\ndata: {train: /f, validation: [lfw, sets/a.bin], flip: false}\n"
+      "name: x\ndata: {train: /f, validation: [lfw, sets/a.bin], augment: {flip: 0, blur: 0.1}}\n"
       "optimizer: {lr: 1e-2, schedule: {type: step, steps: [10, 20]}}\n"
       "restart: {stall_timeout: 90s}\nmodel: {network: mbf}\n",
       {"data.batch_size=7", "optimizer.schedule.steps=[5]"});
@@ -55,7 +55,8 @@ TEST_F(JobConfigTest, ValuesAreRead) {
   EXPECT_EQ(config.spec.optimizer().lr(), 0.01);
   EXPECT_THAT(config.spec.optimizer().schedule().steps(), testing::ElementsAre(5));
   EXPECT_EQ(config.spec.data().batch_size(), 7);
-  EXPECT_FALSE(config.spec.data().flip());
+  EXPECT_EQ(config.spec.data().augment().flip(), 0);
+  EXPECT_EQ(config.spec.data().augment().blur(), 0.1);
   EXPECT_EQ(VerificationSetPath(config.spec.data(), config.spec.data().validation(0)),
             "/f/lfw.bin");
   EXPECT_EQ(config.spec.data().validation(1), (directory_.path() / "sets/a.bin").string());

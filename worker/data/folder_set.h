@@ -12,7 +12,7 @@ namespace fr {
 
 // Identities are numbered in the natural order of their folders' names; only folders with pictures
 // count. Identity i is of every listing, so folders must not change while a job runs.
-class FolderSet : public TrainingSet {
+class FolderSet final : public TrainingSet {
  public:
   // Lists the folder and decodes the first picture, whose size all others must have: those that
   // differ are found when they are decoded. Throws as ListPictureFolder, and Error(kDataLoss) if
@@ -30,6 +30,7 @@ class FolderSet : public TrainingSet {
   std::uint64_t StoragePosition(std::int64_t index) const override {
     return static_cast<std::uint64_t>(index);
   }
+  void Prefetch(std::int64_t, std::int64_t) const override {}  // files lie where they lie
   IdentityImages ImagesByIdentity() const override;
 
   // The folder of an identity.

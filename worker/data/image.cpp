@@ -164,6 +164,67 @@ std::vector<Taps> MakeTaps(int old_size, int new_size, double scale, double orig
   return all;
 }
 
+// Along the rows first, then along the columns.
+Image Resample(const Image& image, const std::vector<Taps>& rows,
+               const std::vector<Taps>& columns) {
+  const auto old_width = static_cast<std::size_t>(image.width);
+  const std::size_t new_width = columns.size();
+  std::vector<float> narrow(static_cast<std::size_t>(image.height) * new_width * 3);
+  for (std::size_t y = 0; y < static_cast<std::size_t>(image.height); ++y) {
+    for (std::size_t x = 0; x < new_width; ++x) {
+      const Taps& taps = columns[x];
+      const std::uint8_t* from =
+          &image.pixels[(y * old_width + static_cast<std::size_t>(taps.first)) * 3];
+      float sum[3] = {};
+      for (const float weight : taps.weights) {
+        for (int c = 0; c < 3; ++c) sum[c] += weight * from[c];
+        from += 3;
+      }
+      std::copy(sum, sum + 3, &narrow[(y * new_width + x) * 3]);
+    }
+  }
+  Image resized{static_cast<int>(rows.size()), static_cast<int>(new_width), {}};
+  resized.pixels.resize(rows.size() * new_width * 3);
+  std::vector<float> line(new_width * 3);
+  std::uint8_t* to = resized.pixels.data();
+  for (const Taps& taps : rows) {
+    std::fill(line.begin(), line.end(), 0.5F);
+    const float* from = &narrow[static_cast<std::size_t>(taps.first) * line.size()];
+    for (const float weight : taps.weights) {
+      for (std::size_t i = 0; i < line.size(); ++i) line[i] += weight * from[i];
+      from += line.size();
+    }
+    for (const float value : line) *to++ = static_cast<std::uint8_t>(std::min(value, 255.0F));
+  }
+  return resized;
+}
+
+// `from` [width, 3] from right to left into `to`.
+void FlipRowByPixels(const std::uint8_t* from, int width, std::uint8_t* to) {
+  for (const std::uint8_t* pixel = from + (width - 1) * 3; pixel >= from; pixel -= 3, to += 3) {
+    std::copy(pixel, pixel + 3, to);
+  }
+}
+
+// As FlipRowByPixels, five pixels at a time: all that fit into a vector of 16 bytes.
+#if defined(__x86_64__)
+__attribute__((target("ssse3")))
+#endif
+void FlipRow(const std::uint8_t* from, int width, std::uint8_t* to) {
+  using Vector = std::uint8_t __attribute__((vector_size(16)));
+  const std::uint8_t* right = from + width * 3;
+  // The sixteenth byte is overwritten by the next vector; the last six pixels are left for the loop
+  // below, so that it never lies behind the row.
+  for (; right - from >= 18; right -= 15, to += 15) {
+    Vector pixels;
+    std::memcpy(&pixels, right - 16, sizeof(pixels));
+    pixels = __builtin_shufflevector(pixels, pixels, 13, 14, 15, 10, 11, 12, 7, 8, 9, 4, 5, 6, 1, 2,
+                                     3, 0);
+    std::memcpy(to, &pixels, sizeof(pixels));
+  }
+  FlipRowByPixels(from, static_cast<int>(right - from) / 3, to);
+}
+
 }  // namespace
 
 bool IsPictureName(const std::filesystem::path& path) {
@@ -205,47 +266,31 @@ std::string EncodeJpeg(const Image& image, int quality) {
   return {reinterpret_cast<const char*>(buffer), size};
 }
 
+Image Resize(const Image& image, int height, int width) {
+  return Resample(image,
+                  MakeTaps(image.height, height, static_cast<double>(image.height) / height, 0),
+                  MakeTaps(image.width, width, static_cast<double>(image.width) / width, 0));
+}
+
 Image ResizeToCover(const Image& image, int height, int width) {
   const double scale = std::min(static_cast<double>(image.height) / height,
                                 static_cast<double>(image.width) / width);
-  const auto rows = MakeTaps(image.height, height, scale, (image.height - height * scale) / 2);
-  const auto columns = MakeTaps(image.width, width, scale, (image.width - width * scale) / 2);
-
-  // Along the rows first, then along the columns.
-  const auto old_width = static_cast<std::size_t>(image.width);
-  const auto new_width = static_cast<std::size_t>(width);
-  std::vector<float> narrow(static_cast<std::size_t>(image.height) * new_width * 3, 0.0F);
-  for (std::size_t y = 0; y < static_cast<std::size_t>(image.height); ++y) {
-    for (std::size_t x = 0; x < new_width; ++x) {
-      for (std::size_t k = 0; k < columns[x].weights.size(); ++k) {
-        const std::size_t from =
-            (y * old_width + static_cast<std::size_t>(columns[x].first) + k) * 3;
-        for (std::size_t c = 0; c < 3; ++c) {
-          narrow[(y * new_width + x) * 3 + c] += columns[x].weights[k] * image.pixels[from + c];
-        }
-      }
-    }
-  }
-  Image resized{height, width, {}};
-  for (const Taps& taps : rows) {
-    for (std::size_t i = 0; i < new_width * 3; ++i) {
-      float sum = 0.5F;
-      for (std::size_t k = 0; k < taps.weights.size(); ++k) {
-        sum += taps.weights[k] *
-               narrow[(static_cast<std::size_t>(taps.first) + k) * new_width * 3 + i];
-      }
-      resized.pixels.push_back(static_cast<std::uint8_t>(std::min(sum, 255.0F)));
-    }
-  }
-  return resized;
+  return Resample(image, MakeTaps(image.height, height, scale, (image.height - height * scale) / 2),
+                  MakeTaps(image.width, width, scale, (image.width - width * scale) / 2));
 }
 
 void FlipHorizontally(int height, int width, std::uint8_t* pixels) {
-  for (int y = 0; y < height; ++y) {
-    std::uint8_t* row = pixels + static_cast<std::ptrdiff_t>(y) * width * 3;
-    for (int x = 0; x < width / 2; ++x) {
-      std::swap_ranges(row + x * 3, row + x * 3 + 3, row + (width - 1 - x) * 3);
-    }
+#if defined(__x86_64__)
+  static const bool has_byte_shuffles = __builtin_cpu_supports("ssse3") != 0;
+#else
+  constexpr bool has_byte_shuffles = true;
+#endif
+  const auto flip = has_byte_shuffles ? FlipRow : FlipRowByPixels;
+  const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(width) * 3;
+  std::vector<std::uint8_t> row(static_cast<std::size_t>(stride));
+  for (std::uint8_t* at = pixels; at != pixels + height * stride; at += stride) {
+    std::copy(at, at + stride, row.begin());
+    flip(row.data(), width, at);
   }
 }
 

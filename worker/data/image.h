@@ -30,8 +30,12 @@ void DecodeImageInto(std::string_view bytes, int height, int width, std::uint8_t
 // `quality` 1..100, colours at half resolution as cameras have it. Thread-safe.
 std::string EncodeJpeg(const Image& image, int quality);
 
-// Scaled until it covers `height` x `width`, then cropped around the centre. Each new pixel is
-// the triangle-weighted mean of the old ones below it, so that shrinking does not alias.
+// Each new pixel is the triangle-weighted mean of the old ones below it: shrinking does not alias,
+// and enlarging is bilinear.
+Image Resize(const Image& image, int height, int width);
+
+// Scaled until it covers `height` x `width`, then cropped around the centre. As Resize
+// does.
 Image ResizeToCover(const Image& image, int height, int width);
 
 // Left and right exchanged, in place; `pixels` [height, width, 3].

@@ -5,15 +5,19 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <stop_token>
 #include <thread>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/base/logging.h"
+#include "common/base/random.h"
 #include "worker/data/image.h"
-#include "worker/data/sample_order.h"
 
 namespace fr {
 namespace {
@@ -21,16 +25,61 @@ namespace {
 constexpr std::size_t kBatchesAhead = 3;
 // So many images a thread takes at a time: few locks, and still all threads at one batch.
 constexpr std::int64_t kImagesAtATime = 4;
+// Of random numbers, beside those of the sampler.
+constexpr std::uint64_t kAugmentStream = 100;
+
+// Images that proved to be unreadable. Thread-safe.
+class UnreadableImages {
+ public:
+  UnreadableImages(const TrainingSet& set, std::int64_t limit) : set_(set), limit_(limit) {}
+
+  // Throws what Add threw, once it did.
+  bool Contains(std::int64_t image) const {
+    const std::lock_guard lock(mutex_);
+    if (one_too_many_) throw *one_too_many_;
+    return images_.contains(image);
+  }
+
+  // Throws when there is one too many.
+  void Add(std::int64_t image, const Error& error) {
+    const std::lock_guard lock(mutex_);
+    if (!images_.insert(image).second) return;
+    const std::int64_t count = std::ssize(images_);
+    if (count > limit_ || count == set_.num_images()) {
+      one_too_many_ =
+          count == 1 ? error
+                     : Error(error.code(),
+                             fmt::format("{}; {} images could not be read before, and "
+                                         "data.max_bad_records is {}: fr-data check {} "
+                                         "finds them all",
+                                         error.what(), count - 1, limit_, set_.path().string()));
+      throw *one_too_many_;
+    }
+    spdlog::warn("{}; left out, the next image takes its place ({} of at most {})", error.what(),
+                 count, limit_);
+  }
+
+  std::int64_t count() const {
+    const std::lock_guard lock(mutex_);
+    return std::ssize(images_);
+  }
+
+ private:
+  const TrainingSet& set_;
+  const std::int64_t limit_;
+  mutable std::mutex mutex_;
+  std::set<std::int64_t> images_;
+  std::optional<Error> one_too_many_;
+};
 
 }  // namespace
 
 struct Loader::Impl {
   // A batch in the making.
   struct Slot {
-    Slot(const SampleOrder& the_order, std::int64_t begin) : order(the_order), first(begin) {}
-    SampleOrder order;
-    std::int64_t first;      // position in the epoch of image 0
-    std::int64_t taken = 0;  // images that a thread has begun with
+    std::int64_t epoch = 0;
+    std::int64_t first = 0;  // position in the epoch of the global batch's first image
+    std::int64_t taken = 0;  // images of the slice that a thread has begun with
     std::int64_t done = 0;
     std::exception_ptr failure;
     Batch batch;
@@ -39,9 +88,13 @@ struct Loader::Impl {
   Impl(const TrainingSet& the_set, const LoaderOptions& the_options)
       : set(the_set),
         options(the_options),
+        sampler(the_set, the_options.sampler),
+        unreadable(the_set, the_options.max_bad_records),
         count(options.slice_end - options.slice_begin),
         epoch(options.start_epoch),
         samples(options.start_samples) {
+    sampler.Prefetch(epoch, samples - samples % options.sampler.window,
+                     samples + options.sampler.window);
     for (int i = 0; i < options.threads; ++i) {
       threads.emplace_back([this](const std::stop_token& stop) { Work(stop); });
     }
@@ -49,13 +102,18 @@ struct Loader::Impl {
 
   // The batch after the last one that was begun.
   void AddSlot() {
-    if (samples + options.total_batch > set.num_images()) {
+    if (samples + options.total_batch > sampler.epoch_size()) {
       ++epoch;
       samples = 0;
     }
-    Slot& slot = slots.emplace_back(SampleOrder(options.seed, epoch, set.num_images()),
-                                    samples + options.slice_begin);
+    Slot& slot = slots.emplace_back();
+    slot.epoch = epoch;
+    slot.first = samples;
     samples += options.total_batch;
+    if (!used_batches.empty()) {
+      slot.batch = std::move(used_batches.back());
+      used_batches.pop_back();
+    }
     slot.batch.height = set.height();
     slot.batch.width = set.width();
     slot.batch.images.resize(static_cast<std::size_t>(count) * ImageBytes());
@@ -76,18 +134,49 @@ struct Loader::Impl {
     return &slots.back();
   }
 
-  void Load(const SampleOrder& order, std::int64_t position, std::uint8_t* pixels,
-            std::int64_t* label) const {
-    const std::int64_t sample = order[position];
-    Sample encoded;
-    set.Read(sample, &encoded);
-    *label = encoded.identity;
+  // What the batch one window later will need, in this epoch or, behind its end, in the next.
+  void PrefetchAfter(const Slot& slot) const {
+    const std::int64_t later = slot.first + options.sampler.window;
+    sampler.Prefetch(slot.epoch, later, later + options.total_batch);
+    const std::int64_t beyond = later + options.total_batch - sampler.epoch_size();
+    if (beyond > 0) sampler.Prefetch(slot.epoch + 1, beyond - options.total_batch, beyond);
+  }
+
+  // The pixels and the label of `image`.
+  void Decode(std::int64_t image, std::uint8_t* pixels, std::int64_t* label) const {
+    Sample sample;
+    set.Read(image, &sample);
+    *label = sample.identity;
     try {
-      DecodeImageInto(encoded.image, set.height(), set.width(), pixels);
+      DecodeImageInto(sample.image, set.height(), set.width(), pixels);
     } catch (const Error& error) {
-      throw Error(error.code(), fmt::format("{}: {}", set.Describe(sample), error.what()));
+      throw Error(error.code(), fmt::format("{}: {}", set.Describe(image), error.what()));
     }
-    if (options.flip && order.Flip(sample)) FlipHorizontally(set.height(), set.width(), pixels);
+  }
+
+  // Image `index` of the slice.
+  void Load(Slot* slot, std::int64_t index) {
+    const std::int64_t position = slot->first + options.slice_begin + index;
+    std::uint8_t* pixels =
+        slot->batch.images.data() + static_cast<std::size_t>(index) * ImageBytes();
+    std::int64_t* label = &slot->batch.labels[static_cast<std::size_t>(index)];
+    std::int64_t image = sampler(slot->epoch, position);
+    while (true) {
+      if (!unreadable.Contains(image)) {
+        try {
+          Decode(image, pixels, label);
+          break;
+        } catch (const Error& error) {
+          if (error.code() != ErrorCode::kDataLoss) throw;
+          unreadable.Add(image, error);
+        }
+      }
+      image = (image + 1) % set.num_images();
+    }
+    const std::uint64_t key =
+        MixKeys(MixKeys(options.sampler.seed, kAugmentStream),
+                static_cast<std::uint64_t>(slot->epoch), static_cast<std::uint64_t>(position));
+    Augment(options.augment, key, set.height(), set.width(), pixels);
   }
 
   void Work(const std::stop_token& stop) {
@@ -102,11 +191,8 @@ struct Loader::Impl {
       lock.unlock();
       std::exception_ptr failure;
       try {
-        for (std::int64_t i = begin; i < end; ++i) {
-          Load(slot->order, slot->first + i,
-               slot->batch.images.data() + static_cast<std::size_t>(i) * ImageBytes(),
-               &slot->batch.labels[static_cast<std::size_t>(i)]);
-        }
+        if (begin == 0) PrefetchAfter(*slot);
+        for (std::int64_t i = begin; i < end; ++i) Load(slot, i);
       } catch (...) {
         failure = std::current_exception();
       }
@@ -119,11 +205,14 @@ struct Loader::Impl {
 
   const TrainingSet& set;
   const LoaderOptions options;
+  const Sampler sampler;
+  UnreadableImages unreadable;
   const std::int64_t count;  // images of a slice
 
   std::mutex mutex;
   std::condition_variable_any changed;
-  std::deque<Slot> slots;  // in the order of training; its elements never move
+  std::deque<Slot> slots;           // in the order of training; its elements never move
+  std::vector<Batch> used_batches;  // whose memory the next slots take
   std::int64_t epoch;
   std::int64_t samples;
   std::int64_t waited_ms = 0;
@@ -137,21 +226,26 @@ Loader::~Loader() {
   for (std::jthread& thread : impl_->threads) thread.request_stop();
 }
 
-Batch Loader::Next() {
+void Loader::Next(Batch* batch) {
   const std::int64_t started_ms = SteadyMillis();
   std::unique_lock lock(impl_->mutex);
-  if (impl_->count == 0) return {impl_->set.height(), impl_->set.width(), {}, {}};
+  if (impl_->count == 0) {
+    *batch = {impl_->set.height(), impl_->set.width(), {}, {}};
+    return;
+  }
   impl_->changed.wait(
       lock, [this] { return !impl_->slots.empty() && impl_->slots.front().done == impl_->count; });
   Impl::Slot& slot = impl_->slots.front();
   if (slot.failure) std::rethrow_exception(slot.failure);
-  Batch batch = std::move(slot.batch);
+  std::swap(*batch, slot.batch);
+  impl_->used_batches.push_back(std::move(slot.batch));
   impl_->slots.pop_front();
   impl_->waited_ms += SteadyMillis() - started_ms;
   impl_->changed.notify_all();
-  return batch;
 }
 
 std::int64_t Loader::waited_ms() const { return impl_->waited_ms; }
+
+std::int64_t Loader::bad_records() const { return impl_->unreadable.count(); }
 
 }  // namespace fr

@@ -44,6 +44,9 @@ class RecordFile {
   // file and `record`.
   std::uint64_t Read(std::uint64_t offset, ImageRecord* record) const;
 
+  // Asks the system to read ahead what lies between these offsets.
+  void Prefetch(std::uint64_t begin, std::uint64_t end) const { file_.Prefetch(begin, end); }
+
   std::uint64_t size_bytes() const { return file_.bytes().size(); }
 
  private:

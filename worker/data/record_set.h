@@ -13,7 +13,7 @@
 
 namespace fr {
 
-class RecordSet : public TrainingSet {
+class RecordSet final : public TrainingSet {
  public:
   // Reads `property` and the index and looks at the first and the last record, so that a truncated
   // file is found at once and not hours later. Throws Error(kNotFound | kDataLoss | kIo) that
@@ -29,6 +29,9 @@ class RecordSet : public TrainingSet {
   std::string Describe(std::int64_t index) const override;
   std::uint64_t StoragePosition(std::int64_t index) const override {
     return offsets_[static_cast<std::size_t>(index)];
+  }
+  void Prefetch(std::int64_t first, std::int64_t last) const override {
+    records_.Prefetch(StoragePosition(first), StoragePosition(last));
   }
   // From the identity records, which cost a look each; without any, from every image's label.
   IdentityImages ImagesByIdentity() const override;

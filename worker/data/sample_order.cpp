@@ -9,7 +9,6 @@ namespace fr {
 namespace {
 
 constexpr std::uint64_t kRounds = 4;
-constexpr std::uint64_t kFlipStream = 1000;  // beyond the keys of the rounds
 
 }  // namespace
 
@@ -32,10 +31,6 @@ std::int64_t SampleOrder::operator[](std::int64_t position) const {
     value = left << half_bits_ | right;
   } while (value >= count_);
   return static_cast<std::int64_t>(value);
-}
-
-bool SampleOrder::Flip(std::int64_t sample) const {
-  return (MixKeys(key_, static_cast<std::uint64_t>(sample), kFlipStream) >> 63) != 0;
 }
 
 }  // namespace fr

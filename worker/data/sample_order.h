@@ -1,5 +1,5 @@
 #pragma once
-// Which image comes when: a function of seed, epoch and position alone, not of ranks or threads.
+// A random order that needs no memory.
 
 #include <cstdint>
 
@@ -15,9 +15,6 @@ class SampleOrder {
 
   // The sample at `position` of [0, count): a bijection.
   std::int64_t operator[](std::int64_t position) const;
-
-  // Whether that sample is mirrored in this epoch, if mirroring is on at all.
-  bool Flip(std::int64_t sample) const;
 
  private:
   std::uint64_t key_;

@@ -87,6 +87,15 @@ std::uint64_t TarSet::StoragePosition(std::int64_t index) const {
   return first_bytes_[ShardOf(index)] + SampleAt(index).offset;
 }
 
+void TarSet::Prefetch(std::int64_t first, std::int64_t last) const {
+  for (std::size_t shard = ShardOf(first); shard <= ShardOf(last); ++shard) {
+    const std::uint64_t begin = shard == ShardOf(first) ? SampleAt(first).offset : 0;
+    const ShardSample& end = SampleAt(last);
+    files_[shard].Prefetch(
+        begin, shard == ShardOf(last) ? end.offset + end.length : shards_[shard].size_bytes);
+  }
+}
+
 IdentityImages TarSet::ImagesByIdentity() const {
   std::vector<std::int64_t> labels;
   labels.reserve(static_cast<std::size_t>(num_images()));

@@ -14,7 +14,7 @@ namespace fr {
 
 // Samples in the natural order of the shards' names, and in that of each shard. There are as many
 // identities as the largest label says, from 0.
-class TarSet : public TrainingSet {
+class TarSet final : public TrainingSet {
  public:
   // `path` is a directory with *.tar, or one such file. Reads shards.idx or the headers of all
   // shards, and decodes the first picture, whose size all others must have. Throws what ListShards
@@ -30,6 +30,7 @@ class TarSet : public TrainingSet {
   // "faces/shard-000012.tar: sample 1234 at byte 104220", counted from 0 within the shard.
   std::string Describe(std::int64_t index) const override;
   std::uint64_t StoragePosition(std::int64_t index) const override;
+  void Prefetch(std::int64_t first, std::int64_t last) const override;
   IdentityImages ImagesByIdentity() const override;
 
  private:

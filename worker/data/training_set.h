@@ -64,6 +64,10 @@ class TrainingSet {
   // other.
   virtual std::uint64_t StoragePosition(std::int64_t index) const = 0;
 
+  // Asks the system to read the images from `first` to `last`, as they lie on the disk, into
+  // memory; returns at once. Only a hint.
+  virtual void Prefetch(std::int64_t first, std::int64_t last) const = 0;
+
   // May read every image's label. Throws as Read does.
   virtual IdentityImages ImagesByIdentity() const = 0;
 };

@@ -80,7 +80,7 @@ class ShardWriter {
 
   void Add(const std::string& extension, std::string_view image, std::int64_t identity) {
     // Two headers and the padding of both.
-    constexpr std::uint64_t kOverhead = 4 * 512;
+    constexpr std::uint64_t kOverhead = 4 * std::uint64_t{512};
     if (tar_ && tar_->size_bytes() + image.size() + kOverhead > shard_bytes_) Finish();
     if (!tar_) {
       tar_ = std::make_unique<TarWriter>(directory_ /

@@ -1,6 +1,7 @@
 #include "worker/train/trainer.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include <fmt/format.h>
@@ -53,12 +54,29 @@ std::vector<std::int64_t> RowsPerRank(std::int64_t total_batch, int world_size) 
   return rows;
 }
 
+Sampling SamplingOf(DataSpec::Order order) {
+  switch (order) {
+    case DataSpec::windows:
+      return Sampling::kWindows;
+    case DataSpec::identities:
+      return Sampling::kIdentities;
+    case DataSpec::shuffled:
+      break;
+  }
+  return Sampling::kShuffled;
+}
+
 LoaderOptions MakeLoaderOptions(const JobSpec& spec, const std::vector<std::int64_t>& rows,
                                 int rank, SamplePosition start) {
   LoaderOptions options;
-  options.seed = spec.train().seed();
-  options.threads = spec.data().loader_threads();
-  options.flip = spec.data().flip();
+  const DataSpec& data = spec.data();
+  options.sampler = {SamplingOf(data.order()), spec.train().seed(), data.window(),
+                     data.images_per_identity()};
+  const AugmentSpec& augment = data.augment();
+  options.augment = {augment.flip(),           augment.crop(), augment.color(),
+                     augment.low_resolution(), augment.blur(), augment.cut_out()};
+  options.threads = data.loader_threads();
+  if (data.bad_records() == DataSpec::skip) options.max_bad_records = data.max_bad_records();
   for (int r = 0; r < static_cast<int>(rows.size()); ++r) {
     if (r == rank) options.slice_begin = options.total_batch;
     options.total_batch += rows[r];
@@ -86,6 +104,7 @@ struct Trainer::Parts {
   Sgd optimizer;
   MarginHead head;
   std::unique_ptr<Loader> loader;  // made once it is known where to start
+  Batch batch;                     // the step's, whose memory the next one takes
 };
 
 // Sums since the last report.
@@ -126,12 +145,11 @@ std::int64_t Trainer::total_steps() const {
 
 void Trainer::Restore(const CheckpointManifest& manifest) {
   if (manifest.num_identities() != inputs_.plan.num_identities) {
-    throw Error(
-        ErrorCode::kDataLoss,
-        fmt::format("{}: this checkpoint is of {} identities, but {} has {}: continue with "
-                    "the data it was trained on, or start a new run",
-                    manifest.directory(), manifest.num_identities(),
-                    inputs_.training_set.path().string(), inputs_.plan.num_identities));
+    throw Error(ErrorCode::kDataLoss,
+                fmt::format("{}: this checkpoint is of {} identities, but {} has {}: continue with "
+                            "the data it was trained on, or start a new run",
+                            manifest.directory(), manifest.num_identities(),
+                            inputs_.training_set.path().string(), inputs_.plan.num_identities));
   }
   if (manifest.seed() != inputs_.spec.train().seed()) {
     spdlog::warn(
@@ -182,7 +200,8 @@ void Trainer::TrainStep() {
   const std::int64_t started_ms = SteadyMillis();
   const std::int64_t waited_before_ms = parts_->loader->waited_ms();
   position_ = BatchStart(position_, inputs_.training_set.num_images(), total_batch_);
-  const Batch batch = parts_->loader->Next();
+  Batch& batch = parts_->batch;
+  parts_->loader->Next(&batch);
   const double lr = LearningRate(inputs_.spec.optimizer(), step_, last_step_);
 
   const torch::Tensor embeddings = parts_->backbone.Forward(NetworkInput(batch));
@@ -208,6 +227,11 @@ void Trainer::TrainStep() {
 
 void Trainer::ReportInterval() {
   const Interval sums = std::exchange(*interval_, Interval{});
+  // Every step waits for the rank whose images come last.
+  at::Tensor wait_ms = at::tensor({sums.wait_ms}, at::kDouble);
+  inputs_.comm.AllReduceMax(wait_ms);
+  const std::vector<std::int64_t> bad_records =
+      inputs_.comm.AllGather(parts_->loader->bad_records());
   if (inputs_.link == nullptr) return;
   const auto steps = static_cast<double>(sums.steps);
   const double seconds = std::max(sums.train_ms, 1.0) / 1000;
@@ -224,7 +248,12 @@ void Trainer::ReportInterval() {
       MakePoint("train/lr", step_, lr),
       MakePoint("train/images_per_second", step_, images_per_second),
       MakePoint("train/epoch", step_, epochs_done),
-      MakePoint("train/data_wait_share", step_, sums.wait_ms / std::max(sums.train_ms, 1.0))};
+      MakePoint("train/data_wait_share", step_,
+                wait_ms.item<double>() / std::max(sums.train_ms, 1.0))};
+  if (inputs_.spec.data().bad_records() == DataSpec::skip) {
+    points.push_back(MakePoint("train/bad_records", step_,
+                               std::accumulate(bad_records.begin(), bad_records.end(), 0.0)));
+  }
   if (inputs_.spec.loss().mass_tolerance() > 0) {
     points.push_back(MakePoint("head/dropped_mass", step_, sums.dropped_mass));
     points.push_back(MakePoint("head/skipped_share", step_, sums.skipped_share / steps));

@@ -14,10 +14,8 @@ std::string Plan(const std::vector<WaitingJob>& queue, const std::vector<FreeNod
   for (const Placement& placement : Schedule(queue, nodes)) {
     if (!text.empty()) text += ' ';
     text += fmt::format("{}@", placement.number);
-    std::string separator;
     for (const NodeSlots& slots : placement.slots) {
-      text += fmt::format("{}{}:{}", separator, slots.node(), slots.slots());
-      separator = ",";
+      text += fmt::format("{}{}:{}", text.back() == '@' ? "" : ",", slots.node(), slots.slots());
     }
   }
   return text;

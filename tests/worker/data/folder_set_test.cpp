@@ -63,7 +63,8 @@ TEST_F(FolderSetTest, APictureOfAnotherSizeIsNamedByTheLoader) {
   options.total_batch = options.slice_end = 4;
   Loader loader(set, options);
   try {
-    loader.Next();
+    Batch batch;
+    loader.Next(&batch);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kDataLoss);

@@ -68,6 +68,29 @@ TEST(FlipHorizontally, ExchangesLeftAndRight) {
   EXPECT_EQ(pixels, (std::vector<std::uint8_t>{7, 8, 9, 4, 5, 6, 1, 2, 3}));
 }
 
+// Rows of every width, also those that end within a vector, and nothing beside them.
+TEST(FlipHorizontally, IsTheSameForEveryWidth) {
+  for (int width = 1; width <= 40; ++width) {
+    constexpr std::uint8_t kBeside = 255;
+    std::vector<std::uint8_t> pixels(static_cast<std::size_t>(width * 3 * 2 + 2), kBeside);
+    for (int i = 0; i < width * 3 * 2; ++i) pixels[static_cast<std::size_t>(i + 1)] = i % 251;
+    const std::vector<std::uint8_t> before = pixels;
+    FlipHorizontally(2, width, pixels.data() + 1);
+    for (int y = 0; y < 2; ++y) {
+      for (int x = 0; x < width; ++x) {
+        for (int c = 0; c < 3; ++c) {
+          const auto at = [&](int column) {
+            return static_cast<std::size_t>(1 + (y * width + column) * 3 + c);
+          };
+          ASSERT_EQ(pixels[at(x)], before[at(width - 1 - x)]) << width;
+        }
+      }
+    }
+    EXPECT_EQ(pixels.front(), kBeside);
+    EXPECT_EQ(pixels.back(), kBeside);
+  }
+}
+
 // A ramp stays a ramp, and what is cropped is what stands out above and below.
 TEST(ResizeToCover, KeepsProportionsAndCropsTheRest) {
   Image image{120, 60, {}};

@@ -36,7 +36,8 @@ TEST_F(LoaderTest, RanksShareTheGlobalBatch) {
     Loader loader(set, options);
     std::vector<std::vector<int>> all;
     for (int i = 0; i < batches; ++i) {
-      const Batch batch = loader.Next();
+      Batch batch;
+      loader.Next(&batch);
       std::vector<int> seen;
       for (std::size_t k = 0; k < batch.labels.size(); ++k) {
         // The grey value tells the image.
@@ -68,13 +69,15 @@ TEST_F(LoaderTest, TheOrderIsAFunctionOfThePosition) {
   LoaderOptions options;
   options.total_batch = options.slice_end = 4;  // 15 images: 3 batches an epoch, 3 images left over
   Loader from_start(set, options);
-  for (int i = 0; i < 4; ++i) from_start.Next();
+  Batch a;
+  Batch b;
+  for (int i = 0; i < 4; ++i) from_start.Next(&a);
   options.start_epoch = 1;
   options.start_samples = 4;
   Loader continued(set, options);
   for (int i = 0; i < 5; ++i) {
-    const Batch a = from_start.Next();
-    const Batch b = continued.Next();
+    from_start.Next(&a);
+    continued.Next(&b);
     EXPECT_EQ(a.labels, b.labels);
     EXPECT_EQ(a.images, b.images);
   }
@@ -90,12 +93,128 @@ TEST_F(LoaderTest, ABrokenImageEndsTheLoaderWithItsName) {
   options.total_batch = options.slice_end = 2;
   Loader loader(set, options);
   try {
-    loader.Next();
+    Batch batch;
+    loader.Next(&batch);
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
     EXPECT_THAT(error.what(), testing::HasSubstr("train.rec: key 2 at byte"));
   }
+}
+
+class BrokenSetTest : public LoaderTest {
+ protected:
+  // Ten images, grey value 20 k, of which those named are broken.
+  std::filesystem::path MakeSet(const std::set<int>& broken) const {
+    const auto path = set_.directory() / "broken";
+    RecordSetWriter writer(path);
+    for (int identity = 0; identity < 5; ++identity) {
+      std::vector<std::string> images;
+      for (int k = 2 * identity; k < 2 * identity + 2; ++k) {
+        images.push_back(broken.contains(k) ? "no picture" : EncodeJpeg(Grey(16, 16, 20 * k), 95));
+      }
+      writer.AddIdentity(images);
+    }
+    writer.Finish(16, 16);
+    return path;
+  }
+
+  // The images of so many epochs, by their grey values.
+  static std::vector<int> Seen(Loader* loader, int epochs) {
+    std::vector<int> seen;
+    Batch batch;
+    for (int i = 0; i < 2 * epochs; ++i) {
+      loader->Next(&batch);
+      for (std::size_t k = 0; k < batch.labels.size(); ++k) {
+        seen.push_back((batch.images[k * 16 * 16 * 3] + 10) / 20);
+        EXPECT_EQ(batch.labels[k], seen.back() / 2);
+      }
+    }
+    return seen;
+  }
+};
+
+// The next image takes the place of a broken one, whoever comes across it; each is counted once,
+// however often it comes.
+TEST_F(BrokenSetTest, BadRecordsAreLeftOut) {
+  const RecordSet set(MakeSet({3, 4, 9}));
+  LoaderOptions options;
+  options.total_batch = options.slice_end = 5;
+  options.max_bad_records = 3;
+  Loader loader(set, options);
+  const std::vector<int> seen = Seen(&loader, 3);
+  for (int epoch = 0; epoch < 3; ++epoch) {
+    const auto begin = seen.begin() + epoch * 10;
+    EXPECT_THAT(std::vector(begin, begin + 10),
+                testing::UnorderedElementsAre(0, 0, 1, 2, 5, 5, 5, 6, 7, 8));
+  }
+  EXPECT_EQ(loader.bad_records(), 3);
+  options.threads = 4;
+  Loader parallel(set, options);
+  EXPECT_EQ(Seen(&parallel, 3), seen);
+}
+
+TEST_F(BrokenSetTest, OneBadRecordTooManyEndsTheLoader) {
+  const RecordSet set(MakeSet({3, 4, 9}));
+  LoaderOptions options;
+  options.total_batch = options.slice_end = 5;
+  options.max_bad_records = 2;
+  Loader loader(set, options);
+  try {
+    Seen(&loader, 1);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
+    EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("max_bad_records is 2"),
+                                             testing::HasSubstr("train.rec: key ")));
+  }
+}
+
+TEST_F(BrokenSetTest, ASetOfBrokenImagesEndsTheLoader) {
+  const RecordSet set(MakeSet({0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
+  LoaderOptions options;
+  options.total_batch = options.slice_end = 5;
+  options.max_bad_records = 100;
+  Loader loader(set, options);
+  EXPECT_THROW(Seen(&loader, 1), Error);
+}
+
+// Augmented or not, what an image becomes does not depend on ranks and threads.
+TEST_F(LoaderTest, AugmentationDependsOnThePositionAlone) {
+  const RecordSet set(path());
+  const auto images = [&set](std::int64_t begin, std::int64_t end, int threads) {
+    LoaderOptions options;
+    options.augment = {0.5, 0.5, 0.5, 0.5, 0.5, 0.5};
+    options.total_batch = 5;
+    options.slice_begin = begin;
+    options.slice_end = end;
+    options.threads = threads;
+    Loader loader(set, options);
+    std::vector<std::uint8_t> all;
+    Batch batch;
+    for (int i = 0; i < 4; ++i) {
+      loader.Next(&batch);
+      const auto image = batch.images.begin() + (begin == 0 ? 3 : 0) * 16 * 16 * 3;
+      all.insert(all.end(), image, image + 16 * 16 * 3);  // the global batch's image 3
+    }
+    return all;
+  };
+  EXPECT_EQ(images(0, 5, 1), images(3, 5, 3));
+}
+
+// Four batches' memory goes round, and no more is asked for.
+TEST_F(LoaderTest, MemoryIsUsedAgain) {
+  const RecordSet set(path());
+  LoaderOptions options;
+  options.total_batch = options.slice_end = 5;
+  Loader loader(set, options);
+  std::set<const std::uint8_t*> memory;
+  Batch batch;
+  for (int i = 0; i < 50; ++i) {
+    loader.Next(&batch);
+    memory.insert(batch.images.data());
+  }
+  EXPECT_LE(memory.size(), 5U);
 }
 
 // A loader that nobody asks any more ends at once.

@@ -3,6 +3,7 @@
 #include "worker/train/trainer.h"
 
 #include <cmath>
+#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "common/store/run_store.h"
 #include "tests/temporary_directory.h"
 #include "worker/comm/communicator.h"
+#include "worker/data/record_set.h"
 #include "worker/data/synth/synthetic_set.h"
 #include "worker/telemetry/run_link.h"
 
@@ -26,6 +28,8 @@ JobSpec SmallJob(int max_steps) {
   JobSpec spec;
   spec.set_name("small");
   spec.mutable_data()->set_total_batch_size(7);
+  spec.mutable_data()->mutable_augment()->set_color(0.3);
+  spec.mutable_data()->mutable_augment()->set_cut_out(0.3);
   // Well conditioned: MobileFaceNet with so few images makes 1e-8 of rounding 1e-3 in ten steps, at
   // any learning rate that trains.
   spec.mutable_model()->set_network(Network::r18);
@@ -125,6 +129,31 @@ TEST_F(TrainerTest, AnyNumberOfRanksGivesTheSameLossCurve) {
   }
 }
 
+// Images in groups of an identity, one of them broken on the disk: the loss goes on, and the curve
+// of bad records counts it.
+TEST_F(TrainerTest, ABrokenImageIsCountedAndLeftOut) {
+  if (comm_.rank() == 0) {
+    const RecordSet set(path_ / "set");
+    std::fstream file(path_ / "set/train.rec", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(set.StoragePosition(7)) + 32);  // behind the headers
+    file << "no picture";
+  }
+  comm_.Barrier();
+  JobSpec spec = SmallJob(13 * 6 / 7 + 1);
+  spec.mutable_data()->set_order(DataSpec::identities);
+  spec.mutable_data()->set_images_per_identity(3);
+  spec.mutable_data()->set_bad_records(DataSpec::skip);
+  spec.mutable_model()->set_network(Network::mbf);
+  RecordingLink link;
+  Train(spec, comm_, path_ / "run", &link);
+  if (comm_.rank() == 0) {
+    const double count = link.values["train/bad_records"].rbegin()->second;
+    EXPECT_GE(count, 1);
+    EXPECT_LE(count, comm_.world_size());
+    EXPECT_TRUE(std::isfinite(link.values["train/loss"].rbegin()->second));
+  }
+}
+
 // Stopped after `middle` steps and continued, also at another number of ranks, it is the run that
 // was never stopped.
 void TrainerTest::ExpectContinuation(JobSpec spec, int middle) {
@@ -158,9 +187,12 @@ void TrainerTest::ExpectContinuation(JobSpec spec, int middle) {
 
 TEST_F(TrainerTest, ARunContinuesFromItsCheckpoint) { ExpectContinuation(SmallJob(8), 4); }
 
-// With a margin that has a memory, several rows an identity, and samples drawn by step.
+// With a margin that has a memory, several rows an identity, samples drawn by step, and images in
+// windows.
 TEST_F(TrainerTest, ARunOfAnotherMarginContinuesFromItsCheckpoint) {
   JobSpec spec = SmallJob(4);
+  spec.mutable_data()->set_order(DataSpec::windows);
+  spec.mutable_data()->set_window(20);
   spec.mutable_loss()->set_type(LossType::adaface);
   spec.mutable_loss()->set_sub_centers(2);
   spec.mutable_loss()->set_sample_rate(0.6);
