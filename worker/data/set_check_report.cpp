@@ -19,7 +19,7 @@ Json ToJson(const std::vector<ImageFault>& faults) {
   for (const ImageFault& fault : faults) {
     Json item = {{"index", fault.index}};
     if (fault.key) item["key"] = *fault.key;
-    item["byte"] = fault.byte;
+    if (fault.byte) item["byte"] = *fault.byte;
     item["where"] = fault.where;
     item["cause"] = fault.cause;
     list.push_back(std::move(item));
