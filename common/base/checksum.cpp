@@ -26,4 +26,9 @@ std::uint64_t Checksum::Value() const { return XXH3_64bits_digest(state_->xxh); 
 
 std::uint64_t ChecksumOf(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
+Checksum128 Checksum128Of(std::string_view bytes) {
+  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+  return {hash.high64, hash.low64};
+}
+
 }  // namespace fr

@@ -1,6 +1,7 @@
 #pragma once
-// The checksum of checkpoint files: XXH3, 64 bits (github.com/Cyan4973/xxHash).
+// The checksum of files and of pictures: XXH3 (github.com/Cyan4973/xxHash).
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -22,5 +23,15 @@ class Checksum {
 };
 
 std::uint64_t ChecksumOf(std::string_view bytes);
+
+// XXH3 with 128 bits: of 42 million different pictures, two have the same with a probability below
+// 1e-23.
+struct Checksum128 {
+  std::uint64_t high = 0;
+  std::uint64_t low = 0;
+  auto operator<=>(const Checksum128&) const = default;
+};
+
+Checksum128 Checksum128Of(std::string_view bytes);
 
 }  // namespace fr

@@ -17,17 +17,12 @@ namespace {
 
 [[noreturn]] void ThrowIo(const char* what, const std::filesystem::path& path) {
   const int error_number = errno;
-  throw Error(error_number == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
-              fmt::format("{}: cannot {}: {}", path.string(), what, ErrnoText(error_number)));
-}
-
-void WriteAll(int fd, std::string_view bytes, const std::filesystem::path& path) {
-  while (!bytes.empty()) {
-    const ssize_t written = write(fd, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) ThrowIo("write", path);
-    bytes.remove_prefix(static_cast<std::size_t>(written));
+  ErrorCode code = ErrorCode::kIo;
+  if (error_number == ENOENT) code = ErrorCode::kNotFound;
+  if (error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG) {
+    code = ErrorCode::kResourceExhausted;
   }
+  throw Error(code, fmt::format("{}: cannot {}: {}", path.string(), what, ErrnoText(error_number)));
 }
 
 }  // namespace
@@ -80,6 +75,15 @@ void WriteFileAtomically(const std::filesystem::path& path, std::string_view byt
   file.Close();
   if (rename(temporary.c_str(), path.c_str()) != 0) ThrowIo("rename", temporary);
   SyncDirectory(path.has_parent_path() ? path.parent_path() : ".");
+}
+
+void WriteAll(int fd, std::string_view bytes, const std::filesystem::path& path) {
+  while (!bytes.empty()) {
+    const ssize_t written = write(fd, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) ThrowIo("write", path);
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
 }
 
 std::string LowerExtension(const std::filesystem::path& path) {

@@ -12,8 +12,12 @@ namespace fr {
 std::string ReadFile(const std::filesystem::path& path);
 
 // Writes `bytes` beside `path`, syncs, renames over `path` and syncs the directory: after a crash
-// `path` holds the old content or the new one, never a part. Throws Error(kIo).
+// `path` holds the old content or the new one, never a part. Throws as WriteAll.
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view bytes);
+
+// Writes all of `bytes` to a descriptor; `path` is named in errors. Throws Error(kResourceExhausted)
+// if the disk is full, Error(kIo).
+void WriteAll(int fd, std::string_view bytes, const std::filesystem::path& path);
 
 // ".jpg" of "a/B.JPG".
 std::string LowerExtension(const std::filesystem::path& path);

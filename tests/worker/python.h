@@ -12,9 +12,10 @@ namespace fr {
 
 // Runs `program` with `directory` as working directory; what it prints is returned. Throws if it
 // fails: its message is on standard error.
-inline std::string RunPython(const std::filesystem::path& directory, const std::string& program) {
+inline std::string RunPython(const std::filesystem::path& directory, const std::string& program,
+                             const std::string& interpreter = FR_PYTHON) {
   std::ofstream(directory / "program.py") << program;
-  const std::string command = "cd '" + directory.string() + "' && '" FR_PYTHON "' program.py";
+  const std::string command = "cd '" + directory.string() + "' && '" + interpreter + "' program.py";
   FILE* pipe = popen(command.c_str(), "r");
   std::string text;
   std::array<char, 4096> buffer;

@@ -1,9 +1,9 @@
 #include "worker/data/pack.h"
 
 #include <algorithm>
-#include <cctype>
 #include <mutex>
-#include <string_view>
+#include <numeric>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -11,9 +11,12 @@
 #include "common/base/file.h"
 #include "common/base/parallel.h"
 #include "common/base/random.h"
-#include "worker/data/image.h"
+#include "worker/data/picture_folder.h"
 #include "worker/data/record_set_writer.h"
+#include "worker/data/training_set.h"
+#include "worker/data/verification_pairs.h"
 #include "worker/data/verification_set.h"
+#include "worker/data/verification_set_writer.h"
 
 namespace fr {
 namespace {
@@ -21,145 +24,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kJpegQuality = 95;
-
-struct IdentityFolder {
-  std::string name;
-  std::vector<fs::path> pictures;
-};
-
-std::size_t DigitsAt(std::string_view text, std::size_t at) {
-  std::size_t end = at;
-  while (end < text.size() && std::isdigit(static_cast<unsigned char>(text[end])) != 0) ++end;
-  return end - at;
-}
-
-// Numbers in names count as numbers: s2 before s10.
-bool NaturalLess(std::string_view a, std::string_view b) {
-  std::size_t i = 0;
-  std::size_t j = 0;
-  while (i < a.size() && j < b.size()) {
-    const std::size_t digits_a = DigitsAt(a, i);
-    const std::size_t digits_b = DigitsAt(b, j);
-    if (digits_a > 0 && digits_b > 0) {
-      const std::string_view number_a = a.substr(i, digits_a);
-      const std::string_view number_b = b.substr(j, digits_b);
-      if (digits_a != digits_b) return digits_a < digits_b;
-      if (number_a != number_b) return number_a < number_b;
-      i += digits_a;
-      j += digits_b;
-    } else {
-      if (a[i] != b[j]) return a[i] < b[j];
-      ++i;
-      ++j;
-    }
-  }
-  return a.size() - i < b.size() - j;
-}
-
-std::vector<IdentityFolder> ListFolder(const fs::path& folder) {
-  std::error_code error;
-  std::vector<IdentityFolder> identities;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    if (!entry.is_directory()) continue;
-    IdentityFolder identity{entry.path().filename().string(), {}};
-    for (const fs::directory_entry& file : fs::directory_iterator(entry.path())) {
-      if (file.is_regular_file() && IsPictureName(file.path()))
-        identity.pictures.push_back(file.path());
-    }
-    std::sort(identity.pictures.begin(), identity.pictures.end(),
-              [](const fs::path& a, const fs::path& b) {
-                return NaturalLess(a.filename().string(), b.filename().string());
-              });
-    if (!identity.pictures.empty()) identities.push_back(std::move(identity));
-  }
-  if (error) {
-    throw Error(ErrorCode::kNotFound, fmt::format("{}: {}", folder.string(), error.message()));
-  }
-  if (identities.empty()) {
-    throw Error(
-        ErrorCode::kNotFound,
-        fmt::format("{}: holds no folders with pictures; IDENTITY/PICTURE.jpg (or png, pgm, "
-                    "ppm) is expected",
-                    folder.string()));
-  }
-  std::sort(identities.begin(), identities.end(),
-            [](const auto& a, const auto& b) { return NaturalLess(a.name, b.name); });
-  return identities;
-}
-
-// The picture as it goes into the set.
-std::string LoadPicture(const fs::path& path, int side) {
-  const std::string bytes = ReadFile(path);
-  try {
-    const Image image = DecodeImage(bytes);
-    const bool fits = image.height == side && image.width == side;
-    if (fits && bytes.starts_with("\xff\xd8")) return bytes;
-    return EncodeJpeg(fits ? image : ResizeToCover(image, side, side), kJpegQuality);
-  } catch (const Error& error) {
-    throw Error(error.code(), fmt::format("{}: {}", path.string(), error.what()));
-  }
-}
-
-class Packer {
- public:
-  explicit Packer(const PackOptions& options) : options_(options) {}
-
-  std::vector<std::string> LoadIdentity(const IdentityFolder& identity) {
-    std::vector<std::string> images(identity.pictures.size());
-    std::mutex mutex;
-    ParallelFor(std::ssize(images), options_.threads, [&](std::int64_t i) {
-      const auto index = static_cast<std::size_t>(i);
-      try {
-        images[index] = LoadPicture(identity.pictures[index], options_.side);
-      } catch (const Error& error) {
-        if (!options_.skip_broken || error.code() != ErrorCode::kDataLoss) throw;
-        const std::lock_guard lock(mutex);
-        packed.broken.emplace_back(error.what());
-      }
-    });
-    std::erase(images, "");
-    return images;
-  }
-
-  void WriteTraining(const std::vector<IdentityFolder>& identities, const fs::path& directory) {
-    RecordSetWriter writer(directory);
-    std::string names;
-    for (const IdentityFolder& identity : identities) {
-      const std::vector<std::string> images = LoadIdentity(identity);
-      if (images.empty()) continue;
-      names += fmt::format("{}\t{}\n", writer.num_identities(), identity.name);
-      writer.AddIdentity(images);
-    }
-    if (writer.num_images() == 0) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  fmt::format("{}: no pictures are left to train on", directory.string()));
-    }
-    WriteFileAtomically(directory / "identities.txt", names);
-    writer.Finish(options_.side, options_.side);
-    packed.num_images = writer.num_images();
-    packed.num_identities = writer.num_identities();
-  }
-
-  void WriteVerification(const std::vector<IdentityFolder>& identities, const fs::path& directory) {
-    std::vector<std::string> images;
-    std::vector<std::int64_t> counts;
-    for (const IdentityFolder& identity : identities) {
-      packed.held_out.push_back(identity.name);
-      std::vector<std::string> own = LoadIdentity(identity);
-      counts.push_back(std::ssize(own));
-      std::move(own.begin(), own.end(), std::back_inserter(images));
-    }
-    const std::vector<VerificationPair> pairs =
-        MakePairs(counts, options_.max_pairs, options_.seed);
-    WriteVerificationSet(directory / (options_.verification_name + ".bin"), images, pairs);
-    packed.num_pairs = std::ssize(pairs);
-  }
-
-  PackedSet packed;
-
- private:
-  const PackOptions& options_;
-};
+// Read at a time by each thread, so that all have work where identities have few pictures each.
+constexpr std::int64_t kPicturesPerThread = 32;
 
 // Takes `count` of the identities, drawn at random, out of the list; both stay in order.
 std::vector<IdentityFolder> HoldOut(std::vector<IdentityFolder>* identities, std::int64_t count,
@@ -184,20 +50,205 @@ std::vector<IdentityFolder> HoldOut(std::vector<IdentityFolder>* identities, std
   return held_out;
 }
 
+std::int64_t CountPictures(const std::vector<IdentityFolder>& identities) {
+  return std::accumulate(
+      identities.begin(), identities.end(), std::int64_t{0},
+      [](std::int64_t sum, const IdentityFolder& one) { return sum + one.num_pictures; });
+}
+
+class Packer {
+ public:
+  Packer(const fs::path& folder, const fs::path& directory, const PackOptions& options)
+      : folder_(folder), directory_(directory), options_(options) {}
+
+  PackedSet Run() {
+    PictureFolder listed = ListPictureFolder(folder_);
+    const std::vector<IdentityFolder> held_out =
+        HoldOut(&listed.identities, options_.held_out_identities, options_.seed);
+    const ResumeOptions resume = {Fingerprint(listed), options_.checkpoint_bytes};
+    RecordSetWriter writer(directory_, resume, true);
+    if (!writer.StartText().empty()) options_.report.say(writer.StartText());
+    for (const IdentityFolder& identity : held_out) packed_.held_out.push_back(identity.name);
+    if (!writer.complete()) Write(listed.identities, held_out, resume, &writer);
+    CountWhatIsThere();
+    return std::move(packed_);
+  }
+
+ private:
+  fs::path VerificationPath() const { return directory_ / (options_.verification_name + ".bin"); }
+
+  // Everything that the files depend on. Not `skip_broken`: up to a broken picture, they are the
+  // same, and whoever meets one wants to go on without it.
+  std::string Fingerprint(const PictureFolder& listed) const {
+    return fmt::format("pack\n{}\n{}\n{} {} {} {} {}\n{}", fs::absolute(folder_).string(),
+                       listed.checksum, options_.held_out_identities, options_.verification_name,
+                       options_.max_pairs, options_.seed, options_.side, options_.prepare_key);
+  }
+
+  void Write(const std::vector<IdentityFolder>& identities,
+             const std::vector<IdentityFolder>& held_out, const ResumeOptions& resume,
+             RecordSetWriter* writer) {
+    // The verification set comes first, and a checkpoint says that it is done.
+    if (writer->place() > 0) {
+      RefuseToForgetBroken(writer->Remarks());
+    } else {
+      if (!held_out.empty()) WriteVerification(held_out, resume);
+      for (const std::string& line : TakeBroken()) writer->AddRemark(line);
+    }
+    WriteTraining(identities, writer);
+  }
+
+  void RefuseToForgetBroken(const std::vector<std::string>& broken) const {
+    if (options_.skip_broken || broken.empty()) return;
+    throw Error(ErrorCode::kFailedPrecondition,
+                fmt::format("{}: an earlier run, which was stopped, left out {} broken pictures, "
+                            "the first of them {}; go on with --skip-broken, or remove {} to start "
+                            "anew",
+                            directory_.string(), broken.size(), broken.front(),
+                            (directory_ / "train.rec.journal").string()));
+  }
+
+  // The picture as it goes into the set.
+  std::string LoadPicture(const fs::path& path) const {
+    const std::string bytes = ReadFile(path);
+    try {
+      Image image = DecodeImage(bytes);
+      if (options_.prepare) image = options_.prepare(path, std::move(image));
+      const int side = options_.side;
+      const bool fits = image.height == side && image.width == side;
+      if (fits && !options_.prepare && bytes.starts_with("\xff\xd8")) return bytes;
+      return EncodeJpeg(fits ? image : ResizeToCover(image, side, side), kJpegQuality);
+    } catch (const Error& error) {
+      throw Error(error.code(), fmt::format("{}: {}", path.string(), error.what()));
+    }
+  }
+
+  // What becomes of each picture; empty for a broken one that is left out.
+  std::vector<std::string> LoadPictures(const std::vector<fs::path>& pictures) {
+    std::vector<std::string> images(pictures.size());
+    std::mutex mutex;
+    ParallelFor(std::ssize(images), options_.threads, [&](std::int64_t i) {
+      const auto index = static_cast<std::size_t>(i);
+      try {
+        images[index] = LoadPicture(pictures[index]);
+      } catch (const Error& error) {
+        if (!options_.skip_broken || error.code() != ErrorCode::kDataLoss) throw;
+        const std::lock_guard lock(mutex);
+        broken_.emplace_back(error.what());
+      }
+    });
+    return images;
+  }
+
+  std::vector<std::string> TakeBroken() {
+    std::sort(broken_.begin(), broken_.end());
+    return std::exchange(broken_, {});
+  }
+
+  // Pictures of the identities from number `*next` on, some hundred of them; `*next` moves on.
+  struct Batch {
+    std::vector<std::size_t> owners;  // number of the identity, of each picture
+    std::vector<fs::path> pictures;
+  };
+  Batch ListBatch(const std::vector<IdentityFolder>& identities, std::size_t* next) const {
+    Batch batch;
+    const std::int64_t wanted = kPicturesPerThread * options_.threads;
+    while (*next < identities.size() && std::ssize(batch.pictures) < wanted) {
+      for (fs::path& picture : ListPictures(folder_ / identities[*next].name)) {
+        batch.owners.push_back(*next);
+        batch.pictures.push_back(std::move(picture));
+      }
+      ++*next;
+    }
+    return batch;
+  }
+
+  // `writer` stands at identity writer->place() of the list.
+  void WriteTraining(const std::vector<IdentityFolder>& identities, RecordSetWriter* writer) {
+    const std::int64_t total = CountPictures(identities);
+    auto next = static_cast<std::size_t>(writer->place());
+    std::int64_t done = CountPictures({identities.begin(), identities.begin() + writer->place()});
+    while (next < identities.size()) {
+      options_.report.progress(done, total);
+      const std::size_t first = next;
+      const Batch batch = ListBatch(identities, &next);
+      std::vector<std::string> images;
+      try {
+        images = LoadPictures(batch.pictures);
+      } catch (const Error&) {
+        // Whoever mends or leaves out the picture need not wait for all before it again.
+        if (first > 0) writer->Checkpoint(static_cast<std::int64_t>(first));
+        throw;
+      }
+      AddBatch(identities, batch, &images, writer);
+      done += std::ssize(batch.pictures);
+      if (writer->CheckpointDue()) writer->Checkpoint(static_cast<std::int64_t>(next));
+    }
+    options_.report.progress(total, total);
+    if (writer->num_images() == 0) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("{}: no pictures are left to train on", folder_.string()));
+    }
+    packed_.broken = writer->Remarks();
+    writer->Finish(options_.side, options_.side);
+  }
+
+  void AddBatch(const std::vector<IdentityFolder>& identities, const Batch& batch,
+                std::vector<std::string>* images, RecordSetWriter* writer) {
+    for (std::size_t i = 0; i < images->size();) {
+      const std::size_t owner = batch.owners[i];
+      std::vector<std::string> own;
+      for (; i < images->size() && batch.owners[i] == owner; ++i) {
+        if (!(*images)[i].empty()) own.push_back(std::move((*images)[i]));
+      }
+      if (!own.empty()) writer->AddIdentity(own, identities[owner].name);
+    }
+    for (const std::string& line : TakeBroken()) writer->AddRemark(line);
+  }
+
+  // Only names are kept; the images of the pairs are read again one after the other.
+  void WriteVerification(const std::vector<IdentityFolder>& identities,
+                         const ResumeOptions& resume) {
+    std::vector<fs::path> pictures;
+    std::vector<std::int64_t> counts;
+    for (std::size_t next = 0; next < identities.size();) {
+      const Batch batch = ListBatch(identities, &next);
+      const std::vector<std::string> images = LoadPictures(batch.pictures);
+      counts.resize(next, 0);
+      for (std::size_t i = 0; i < images.size(); ++i) {
+        if (images[i].empty()) continue;
+        pictures.push_back(batch.pictures[i]);
+        ++counts[batch.owners[i]];
+      }
+    }
+    const auto pairs = MakePairs(counts, options_.max_pairs, options_.seed);
+    WriteVerificationSet(
+        VerificationPath(), pairs,
+        [&](std::int64_t i) { return LoadPicture(pictures[static_cast<std::size_t>(i)]); },
+        {options_.threads, resume, {}});
+  }
+
+  void CountWhatIsThere() {
+    const auto set = OpenTrainingSet(directory_);
+    packed_.num_images = set->num_images();
+    packed_.num_identities = set->num_identities();
+    if (!packed_.held_out.empty()) {
+      packed_.num_pairs = VerificationSet::Open(VerificationPath()).num_pairs();
+    }
+  }
+
+  const fs::path& folder_;
+  const fs::path& directory_;
+  const PackOptions& options_;
+  PackedSet packed_;
+  std::vector<std::string> broken_;
+};
+
 }  // namespace
 
 PackedSet PackFolder(const fs::path& folder, const fs::path& directory,
                      const PackOptions& options) {
-  std::vector<IdentityFolder> identities = ListFolder(folder);
-  const std::vector<IdentityFolder> held_out =
-      HoldOut(&identities, options.held_out_identities, options.seed);
-  Packer packer(options);
-  std::error_code error;
-  fs::create_directories(directory, error);
-  if (!held_out.empty()) packer.WriteVerification(held_out, directory);
-  packer.WriteTraining(identities, directory);
-  std::sort(packer.packed.broken.begin(), packer.packed.broken.end());
-  return std::move(packer.packed);
+  return Packer(folder, directory, options).Run();
 }
 
 }  // namespace fr

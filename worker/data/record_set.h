@@ -1,24 +1,17 @@
 #pragma once
-// A training set in InsightFace's layout: train.rec, train.idx, property. docs/formats.md.
+// A training set of RecordIO, as InsightFace publishes them or as MXNet's im2rec makes them:
+// train.rec, train.idx, property. docs/formats.md.
 
 #include <cstdint>
 #include <filesystem>
 #include <vector>
 
-#include "worker/data/record_io.h"
+#include "worker/data/record_file.h"
+#include "worker/data/record_layout.h"
+#include "worker/data/set_property.h"
 #include "worker/data/training_set.h"
 
 namespace fr {
-
-// `property`: "85742,112,112".
-struct SetProperty {
-  std::int64_t num_identities = 0;
-  int height = 0;  // pixels
-  int width = 0;
-};
-
-// Throws Error(kNotFound | kIo), Error(kDataLoss) for anything but three positive numbers.
-SetProperty ReadProperty(const std::filesystem::path& path);
 
 class RecordSet : public TrainingSet {
  public:
@@ -41,18 +34,18 @@ class RecordSet : public TrainingSet {
   IdentityImages ImagesByIdentity() const override;
 
   // Image `index` has this key in train.idx.
-  static std::uint64_t KeyOf(std::int64_t index) { return static_cast<std::uint64_t>(index) + 1; }
+  std::uint64_t KeyOf(std::int64_t index) const {
+    return layout_.images_begin + static_cast<std::uint64_t>(index);
+  }
 
  private:
-  struct ImageRange {
-    std::int64_t begin = 0;
-    std::int64_t end = 0;
-  };
-  ImageRange ReadIdentityRange(std::size_t record_index) const;
+  std::int64_t ReadLabel(std::int64_t index, ImageRecord* record) const;
+  void LabelByIdentityRecords(std::vector<std::int64_t>* labels) const;
 
   std::filesystem::path directory_;
   SetProperty property_;
   RecordFile records_;
+  RecordLayout layout_;
   std::vector<std::uint64_t> offsets_;           // of the images, in order of their keys
   std::vector<std::uint64_t> identity_offsets_;  // of the identity records; empty without
 };

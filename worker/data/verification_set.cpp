@@ -1,15 +1,8 @@
 #include "worker/data/verification_set.h"
 
-#include <algorithm>
-#include <numeric>
-#include <set>
-#include <utility>
-
 #include <fmt/format.h>
 
 #include "common/base/error.h"
-#include "common/base/file.h"
-#include "common/base/random.h"
 #include "worker/data/pickle.h"
 
 namespace fr {
@@ -37,53 +30,6 @@ Pickle Unpickle(const std::filesystem::path& path, std::string_view bytes) {
   } catch (const Error& error) {
     ThrowDamaged(path, error.what());
   }
-}
-
-// `count` numbers of [0, total), ascending, none twice (Floyd's algorithm).
-std::vector<std::int64_t> Sample(std::int64_t total, std::int64_t count, Random& random) {
-  std::set<std::int64_t> chosen;
-  for (std::int64_t j = total - count; j < total; ++j) {
-    if (!chosen.insert(random.Below(j + 1)).second) chosen.insert(j);
-  }
-  return {chosen.begin(), chosen.end()};
-}
-
-// All pairs of one identity, in order.
-std::vector<VerificationPair> SamePairs(const std::vector<std::int64_t>& images_per_identity) {
-  std::vector<VerificationPair> pairs;
-  std::int64_t begin = 0;
-  for (const std::int64_t images : images_per_identity) {
-    for (std::int64_t a = 0; a < images; ++a) {
-      for (std::int64_t b = a + 1; b < images; ++b) {
-        pairs.push_back({begin + a, begin + b, true});
-      }
-    }
-    begin += images;
-  }
-  return pairs;
-}
-
-// `count` different pairs of two identities, or all if there are fewer.
-std::vector<VerificationPair> DifferentPairs(const std::vector<std::int64_t>& images_per_identity,
-                                             std::int64_t count, Random& random) {
-  std::vector<std::int64_t> owner;
-  std::int64_t possible = 0;
-  for (std::size_t identity = 0; identity < images_per_identity.size(); ++identity) {
-    possible += static_cast<std::int64_t>(owner.size()) * images_per_identity[identity];
-    owner.insert(owner.end(), static_cast<std::size_t>(images_per_identity[identity]),
-                 static_cast<std::int64_t>(identity));
-  }
-  const auto total = static_cast<std::int64_t>(owner.size());
-  std::set<std::pair<std::int64_t, std::int64_t>> chosen;
-  std::vector<VerificationPair> pairs;
-  while (static_cast<std::int64_t>(pairs.size()) < std::min(count, possible)) {
-    std::int64_t a = random.Below(total);
-    std::int64_t b = random.Below(total);
-    if (a > b) std::swap(a, b);
-    if (owner[static_cast<std::size_t>(a)] == owner[static_cast<std::size_t>(b)]) continue;
-    if (chosen.insert({a, b}).second) pairs.push_back({a, b, false});
-  }
-  return pairs;
 }
 
 }  // namespace
@@ -114,42 +60,6 @@ VerificationSet VerificationSet::Open(const std::filesystem::path& path) {
     set.same_.push_back(static_cast<std::uint8_t>(value.number));
   }
   return set;
-}
-
-std::vector<VerificationPair> MakePairs(const std::vector<std::int64_t>& images_per_identity,
-                                        std::int64_t max_pairs, std::uint64_t seed) {
-  Random random(seed);
-  const std::vector<VerificationPair> all_same = SamePairs(images_per_identity);
-  const auto available = static_cast<std::int64_t>(all_same.size());
-  const std::int64_t wanted = std::min(available, max_pairs / 2);
-  const std::vector<VerificationPair> different =
-      DifferentPairs(images_per_identity, wanted, random);
-  const std::vector<std::int64_t> chosen =
-      Sample(available, std::min<std::int64_t>(wanted, std::ssize(different)), random);
-  if (chosen.size() < 5) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} held-out identities give {} pairs, and ten are the least: hold out "
-                            "more identities, with two images or more each",
-                            images_per_identity.size(), 2 * chosen.size()));
-  }
-  std::vector<VerificationPair> pairs;
-  for (std::size_t i = 0; i < chosen.size(); ++i) {
-    pairs.push_back(all_same[static_cast<std::size_t>(chosen[i])]);
-    pairs.push_back(different[i]);
-  }
-  return pairs;
-}
-
-void WriteVerificationSet(const std::filesystem::path& path, const std::vector<std::string>& images,
-                          const std::vector<VerificationPair>& pairs) {
-  std::vector<std::string> paired;
-  std::vector<bool> same;
-  for (const VerificationPair& pair : pairs) {
-    paired.push_back(images[static_cast<std::size_t>(pair.first)]);
-    paired.push_back(images[static_cast<std::size_t>(pair.second)]);
-    same.push_back(pair.same);
-  }
-  WriteFileAtomically(path, WritePickle(paired, same));
 }
 
 }  // namespace fr

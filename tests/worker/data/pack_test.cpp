@@ -1,8 +1,9 @@
 #include "worker/data/pack.h"
 
-#include <algorithm>
+#include <csignal>
 #include <filesystem>
-#include <set>
+#include <fstream>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,9 @@
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "tests/temporary_directory.h"
+#include "tests/worker/data/files.h"
 #include "tests/worker/data/grey_set.h"
+#include "tests/worker/data/killed.h"
 #include "worker/data/record_set.h"
 
 namespace fr {
@@ -73,6 +76,111 @@ TEST(PackFolder, ABrokenPictureIsNamedOrLeftOut) {
   const PackedSet packed = PackFolder(directory.path() / "tree", directory.path() / "set", options);
   EXPECT_EQ(packed.num_images, 1);
   ASSERT_EQ(packed.broken.size(), 1U);
+}
+
+// Twelve identities of up to nine tiny pictures; two are broken.
+class StoppedPackTest : public testing::Test {
+ protected:
+  StoppedPackTest() {
+    for (int identity = 0; identity < 12; ++identity) {
+      const auto folder = tree() / fmt::format("id{}", identity);
+      std::filesystem::create_directories(folder);
+      for (int i = 0; i < 3 + identity * 5 % 7; ++i) {
+        const bool broken = identity % 7 == 3 && i == 1;
+        WriteFileAtomically(
+            folder / fmt::format("{}.jpg", i),
+            broken ? "\xff\xd8 no more" : EncodeJpeg(Grey(16, 16, 16 * identity + i), 90));
+      }
+    }
+    options_.side = 16;
+    options_.held_out_identities = 3;
+    options_.max_pairs = 20;
+    options_.skip_broken = true;
+    options_.checkpoint_bytes = 3000;
+    PackFolder(tree(), directory_.path() / "whole", options_);
+  }
+
+  std::filesystem::path tree() const { return directory_.path() / "tree"; }
+  std::filesystem::path set() const { return directory_.path() / "set"; }
+  std::map<std::string, std::string> Whole() const { return FilesIn(directory_.path() / "whole"); }
+
+  TemporaryDirectory directory_;
+  PackOptions options_;
+};
+
+TEST_F(StoppedPackTest, KilledAtAnyByteItEndsWithTheSameFiles) {
+  const auto whole = Whole();
+  const std::uint64_t size = whole.at("train.rec").size();
+  int killed = 0;
+  for (std::uint64_t bytes = 1; bytes < size; bytes += size / 12) {
+    std::filesystem::remove_all(set());
+    const bool ended = RunWithFilesUpTo(bytes, [this] { PackFolder(tree(), set(), options_); });
+    killed += ended ? 0 : 1;
+    EXPECT_FALSE(std::filesystem::exists(set() / "property"));
+    const PackedSet packed = PackFolder(tree(), set(), options_);
+    EXPECT_EQ(FilesIn(set()), whole) << bytes;
+    EXPECT_EQ(packed.broken.size(), 2U) << bytes;
+  }
+  EXPECT_GE(killed, 12);
+}
+
+// Each run comes to the fortieth picture only, fewer than there are; the next one goes on.
+TEST_F(StoppedPackTest, KilledAgainAndAgainItGetsThere) {
+  options_.held_out_identities = 0;
+  options_.prepare = [](const std::filesystem::path&, Image image) { return image; };
+  const PackedSet whole = PackFolder(tree(), directory_.path() / "prepared", options_);
+  ASSERT_GT(whole.num_images, 40);
+  PackOptions options = options_;
+  options.prepare = [left = 40](const std::filesystem::path&, Image image) mutable {
+    if (--left == 0) raise(SIGKILL);
+    return image;
+  };
+  int runs = 1;
+  while (!RunInChild([&] { PackFolder(tree(), set(), options); }) && runs < 5) ++runs;
+  EXPECT_GT(runs, 1);
+  EXPECT_LT(runs, 5);
+  EXPECT_EQ(FilesIn(set()), FilesIn(directory_.path() / "prepared"));
+}
+
+TEST_F(StoppedPackTest, OtherOptionsOrPicturesStartAnew) {
+  const auto stop = [&] {
+    std::filesystem::remove_all(set());
+    EXPECT_FALSE(RunWithFilesUpTo(Whole().at("train.rec").size() * 9 / 10,
+                                  [this] { PackFolder(tree(), set(), options_); }));
+  };
+  std::string said;
+  options_.report.say = [&said](const std::string& line) { said += line; };
+  stop();
+  PackFolder(tree(), set(), options_);
+  EXPECT_THAT(said, testing::HasSubstr("going on"));
+  stop();
+  said.clear();
+  PackOptions other = options_;
+  other.seed = 2;
+  PackFolder(tree(), set(), other);
+  EXPECT_THAT(said, testing::HasSubstr("anew"));
+  stop();
+  said.clear();
+  WriteFileAtomically(tree() / "id5" / "more.jpg", EncodeJpeg(Grey(16, 16, 7), 90));
+  PackFolder(tree(), set(), options_);
+  EXPECT_THAT(said, testing::HasSubstr("anew"));
+}
+
+// Whoever met a broken picture after hours goes on from there with --skip-broken.
+TEST_F(StoppedPackTest, ABrokenPictureCostsNothingBeforeIt) {
+  options_.held_out_identities = 0;
+  const PackedSet whole = PackFolder(tree(), directory_.path() / "all", options_);
+  options_.skip_broken = false;
+  // The broken one of the later identity alone.
+  std::filesystem::remove(tree() / "id3" / "1.jpg");
+  EXPECT_THROW(PackFolder(tree(), set(), options_), Error);
+  options_.skip_broken = true;
+  std::string said;
+  options_.report.say = [&said](const std::string& line) { said += line; };
+  const PackedSet packed = PackFolder(tree(), set(), options_);
+  EXPECT_THAT(said, testing::HasSubstr("going on"));
+  EXPECT_EQ(packed.num_images, whole.num_images);
+  EXPECT_EQ(packed.broken.size(), 1U);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "common/base/file.h"
 #include "tests/temporary_directory.h"
 #include "tests/worker/python.h"
+#include "worker/data/verification_pairs.h"
 #include "worker/data/verification_set.h"
 
 namespace fr {

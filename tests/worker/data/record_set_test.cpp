@@ -13,6 +13,8 @@
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "tests/worker/data/grey_set.h"
+#include "tests/worker/data/record_bytes.h"
+#include "worker/data/record_format.h"
 
 namespace fr {
 namespace {
@@ -78,6 +80,71 @@ TEST_F(RecordSetTest, ALabelBeyondTheIdentitiesIsNamed) {
   const RecordSet set(path());
   Sample sample;
   EXPECT_THROW(set.Read(14, &sample), Error);
+}
+
+// Offsets of another file, or a length that lies, are found when the image is read.
+TEST_F(RecordSetTest, ARecordThatRunsIntoTheNextIsNamed) {
+  std::string rec = ReadFile(path() / "train.rec");
+  const auto offset = ReadIndex(path() / "train.idx")[6].offset;
+  const auto length = record_format::Load<std::uint32_t>(rec, offset + 4);
+  rec.replace(offset + 4, 4, Bytes(length + 8));
+  WriteFileAtomically(path() / "train.rec", rec);
+  const RecordSet set(path());
+  Sample sample;
+  try {
+    set.Read(6, &sample);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
+    EXPECT_THAT(error.what(), testing::HasSubstr(fmt::format("key 7 at byte {}", offset)));
+  }
+}
+
+// MXNet's im2rec writes images only, in the order of a shuffled list.
+class Im2recSetTest : public RecordSetTest {
+ protected:
+  void Write(const std::vector<std::string>& records, const std::vector<int>& keys) {
+    std::string rec;
+    std::string idx;
+    for (std::size_t i = 0; i < records.size(); ++i) {
+      idx += fmt::format("{}\t{}\n", keys[i], rec.size());
+      rec += records[i];
+    }
+    WriteFileAtomically(path() / "train.rec", rec);
+    WriteFileAtomically(path() / "train.idx", idx);
+  }
+
+  std::vector<std::string> records_ = {PartBytes(PayloadBytes({4}, 2, "two")),
+                                       PartBytes(PayloadBytes({0, 9}, 0, "zero")),
+                                       PartBytes(PayloadBytes({2}, 1, "one"))};
+};
+
+TEST_F(Im2recSetTest, IsReadByKey) {
+  Write(records_, {2, 0, 1});
+  const RecordSet set(path());
+  ASSERT_EQ(set.num_images(), 3);
+  Sample sample;
+  set.Read(0, &sample);
+  EXPECT_EQ(sample.image, "zero");
+  EXPECT_EQ(sample.identity, 0);
+  set.Read(2, &sample);
+  EXPECT_EQ(sample.image, "two");
+  EXPECT_EQ(sample.identity, 4);
+  EXPECT_THAT(set.Describe(2), testing::HasSubstr("key 2 at byte 0"));
+  EXPECT_THAT(set.ImagesByIdentity().images, testing::ElementsAre(0, 1, 2));
+}
+
+// Nothing announces how many records there are: the index must reach the end of the file.
+TEST_F(Im2recSetTest, ATruncatedIndexIsFoundAtOnce) {
+  Write(records_, {0, 1, 2});
+  Truncate("train.idx", 0.7);
+  EXPECT_THAT(ErrorOfOpening(), testing::HasSubstr("train.idx: its last record ends at byte"));
+}
+
+TEST_F(Im2recSetTest, ARecord0ThatIsNoneOfTheTwoIsNamed) {
+  records_[1] = PartBytes(PayloadBytes({0}, 0, ""));
+  Write(records_, {2, 0, 1});
+  EXPECT_THAT(ErrorOfOpening(), testing::HasSubstr("neither an image nor"));
 }
 
 TEST_F(RecordSetTest, ASetIsNotOverwritten) { EXPECT_THROW(RecordSetWriter{path()}, Error); }

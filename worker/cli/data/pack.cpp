@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "common/cli/progress.h"
 #include "common/cli/run_command.h"
 #include "worker/cli/data/commands.h"
 #include "worker/data/inspect.h"
@@ -21,7 +22,9 @@ struct Arguments {
 };
 
 int Pack(const Arguments& arguments) {
-  const PackedSet packed = PackFolder(arguments.folder, arguments.directory, arguments.options);
+  PackOptions options = arguments.options;
+  options.report = ReportOnStderr("pack", "pictures");
+  const PackedSet packed = PackFolder(arguments.folder, arguments.directory, options);
   for (const std::string& broken : packed.broken) fmt::print(stderr, "left out: {}\n", broken);
   if (!packed.held_out.empty()) fmt::print("held out: {}\n", fmt::join(packed.held_out, " "));
   fmt::print("{}", DescribeData(arguments.directory));
@@ -34,7 +37,8 @@ void AddPack(CLI::App& app, ChosenCommand* chosen) {
   const auto arguments = std::make_shared<Arguments>();
   PackOptions& options = arguments->options;
   auto* command = app.add_subcommand(
-      "pack", "Pack FOLDER/identity/picture.{jpg,png,pgm,ppm} into train.rec, train.idx, property");
+      "pack", "Pack FOLDER/identity/picture.{jpg,png,pgm,ppm} into train.rec, train.idx, property; "
+              "stopped, the same command goes on");
   command->add_option("FOLDER", arguments->folder, "One subfolder an identity")->required();
   command->add_option("DIR", arguments->directory, "Where to; made if it is not there")->required();
   command

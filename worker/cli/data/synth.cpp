@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "common/cli/progress.h"
 #include "common/cli/run_command.h"
 #include "worker/cli/data/commands.h"
 #include "worker/data/inspect.h"
@@ -36,7 +37,9 @@ void AddSynth(CLI::App& app, ChosenCommand* chosen) {
   AddThreads(command, &options.threads);
   command->callback([arguments, chosen] {
     *chosen = [arguments] {
-      WriteSyntheticSet(arguments->directory, arguments->options);
+      SyntheticSetOptions with_report = arguments->options;
+      with_report.report = ReportOnStderr("synth", "images");
+      WriteSyntheticSet(arguments->directory, with_report);
       fmt::print("{}", DescribeData(arguments->directory));
       return kExitDone;
     };

@@ -4,11 +4,14 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+
 #include "common/base/error.h"
 #include "common/base/parallel.h"
-#include "worker/data/synth/face.h"
 #include "worker/data/record_set_writer.h"
-#include "worker/data/verification_set.h"
+#include "worker/data/synth/face.h"
+#include "worker/data/verification_pairs.h"
+#include "worker/data/verification_set_writer.h"
 
 namespace fr {
 namespace {
@@ -19,21 +22,24 @@ constexpr std::int64_t kHeldOutImages = 10;
 // Held-out identities are numbered from here, so that they never meet trained ones.
 constexpr std::int64_t kFirstHeldOut = std::int64_t{1} << 40;
 
-std::string DrawJpeg(const FaceIdentity& who, Random& random) {
-  const Image image = DrawFace(who, random);
-  return EncodeJpeg(image, static_cast<int>(35 + random.Below(61)));
+FaceIdentity DrawWho(std::uint64_t seed, std::int64_t identity) {
+  Random random(MixKeys(seed, static_cast<std::uint64_t>(identity)));
+  return DrawIdentity(random);
+}
+
+std::string DrawJpeg(const FaceIdentity& who, std::uint64_t seed, std::int64_t identity,
+                     std::int64_t image) {
+  Random random(
+      MixKeys(seed, static_cast<std::uint64_t>(identity), static_cast<std::uint64_t>(image) + 1));
+  const Image face = DrawFace(who, random);
+  return EncodeJpeg(face, static_cast<int>(35 + random.Below(61)));
 }
 
 std::vector<std::string> DrawImages(std::uint64_t seed, std::int64_t identity,
                                     std::int64_t images) {
-  const auto key = static_cast<std::uint64_t>(identity);
-  Random of_identity(MixKeys(seed, key));
-  const FaceIdentity who = DrawIdentity(of_identity);
+  const FaceIdentity who = DrawWho(seed, identity);
   std::vector<std::string> jpegs;
-  for (std::int64_t k = 0; k < images; ++k) {
-    Random of_image(MixKeys(seed, key, static_cast<std::uint64_t>(k) + 1));
-    jpegs.push_back(DrawJpeg(who, of_image));
-  }
+  for (std::int64_t k = 0; k < images; ++k) jpegs.push_back(DrawJpeg(who, seed, identity, k));
   return jpegs;
 }
 
@@ -48,16 +54,21 @@ std::vector<std::vector<std::string>> DrawIdentities(std::uint64_t seed, std::in
   return drawn;
 }
 
+std::string Fingerprint(const SyntheticSetOptions& options) {
+  return fmt::format("synth {} {} {} {} {}", options.identities, options.images_per_identity,
+                     options.seed, options.held_out_identities, options.max_pairs);
+}
+
 void WriteHeldOut(const std::filesystem::path& path, const SyntheticSetOptions& options) {
-  std::vector<std::string> images;
-  for (std::vector<std::string>& of_one :
-       DrawIdentities(options.seed, kFirstHeldOut, options.held_out_identities, kHeldOutImages,
-                      options.threads)) {
-    std::move(of_one.begin(), of_one.end(), std::back_inserter(images));
-  }
   const std::vector<std::int64_t> counts(static_cast<std::size_t>(options.held_out_identities),
                                          kHeldOutImages);
-  WriteVerificationSet(path, images, MakePairs(counts, options.max_pairs, options.seed));
+  const auto draw = [&options](std::int64_t image) {
+    const auto seed = options.seed;
+    const std::int64_t identity = kFirstHeldOut + image / kHeldOutImages;
+    return DrawJpeg(DrawWho(seed, identity), seed, identity, image % kHeldOutImages);
+  };
+  WriteVerificationSet(path, MakePairs(counts, options.max_pairs, options.seed), draw,
+                       {options.threads, {Fingerprint(options)}, {}});
 }
 
 }  // namespace
@@ -68,15 +79,22 @@ void WriteSyntheticSet(const std::filesystem::path& directory, const SyntheticSe
     throw Error(ErrorCode::kInvalidArgument,
                 "at least one identity, one image of each and two held-out identities are needed");
   }
-  RecordSetWriter writer(directory);
-  WriteHeldOut(directory / "synth.bin", options);
-  for (std::int64_t first = 0; first < options.identities; first += kIdentitiesAtATime) {
+  RecordSetWriter writer(directory, {Fingerprint(options)});
+  if (!writer.StartText().empty()) options.report.say(writer.StartText());
+  if (writer.complete()) return;
+  if (writer.place() == 0) WriteHeldOut(directory / "synth.bin", options);
+  const std::int64_t total = options.identities * options.images_per_identity;
+  for (std::int64_t first = writer.place(); first < options.identities;) {
+    options.report.progress(first * options.images_per_identity, total);
     const std::int64_t count = std::min(kIdentitiesAtATime, options.identities - first);
     for (const std::vector<std::string>& images :
          DrawIdentities(options.seed, first, count, options.images_per_identity, options.threads)) {
       writer.AddIdentity(images);
     }
+    first += count;
+    if (writer.CheckpointDue()) writer.Checkpoint(first);
   }
+  options.report.progress(total, total);
   writer.Finish(kFaceSide, kFaceSide);
 }
 

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <filesystem>
 
+#include "common/base/work_report.h"
+
 namespace fr {
 
 struct SyntheticSetOptions {
@@ -14,10 +16,12 @@ struct SyntheticSetOptions {
   std::int64_t held_out_identities = 60;
   std::int64_t max_pairs = 600;
   int threads = 1;
+  WorkReport report;  // images
 };
 
 // Writes train.rec, train.idx, property and synth.bin into `directory`. Image k of identity i is a
-// function of (seed, i, k), whatever the other options. Throws Error(kInvalidArgument |
+// function of (seed, i, k), whatever the other options. A run that was
+// stopped goes on when it is called again with the same options. Throws Error(kInvalidArgument |
 // kFailedPrecondition | kIo).
 void WriteSyntheticSet(const std::filesystem::path& directory, const SyntheticSetOptions& options);
 
