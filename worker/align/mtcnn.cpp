@@ -27,12 +27,6 @@ constexpr double kMaxScaledPixels = 8e6;
 constexpr std::size_t kMaxWindows = 10'000;
 constexpr std::int64_t kCropsAtATime = 128;
 
-// A box in one of the images.
-struct Candidate {
-  FaceBox box;
-  std::size_t image = 0;
-};
-
 struct Offsets {
   float left = 0;
   float top = 0;
@@ -83,23 +77,6 @@ bool IsEmpty(const PixelRectangle& part) {
   return part.right <= part.left || part.bottom <= part.top;
 }
 
-// Keeps the best of the overlapping boxes of every image. `candidates` and what belongs to them are
-// grouped by image before and after.
-std::vector<std::size_t> KeepBestOfEach(const std::vector<Candidate>& candidates, float threshold,
-                                        Overlap overlap) {
-  std::vector<std::size_t> kept;
-  for (std::size_t begin = 0; begin < candidates.size();) {
-    std::vector<FaceBox> boxes;
-    std::size_t end = begin;
-    while (end < candidates.size() && candidates[end].image == candidates[begin].image) {
-      boxes.push_back(candidates[end++].box);
-    }
-    for (const std::size_t i : KeepBest(boxes, threshold, overlap)) kept.push_back(begin + i);
-    begin = end;
-  }
-  return kept;
-}
-
 struct Window {
   FaceBox box;
   Offsets offsets;
@@ -148,17 +125,21 @@ std::vector<Window> BestWindows(const std::vector<Window>& windows, float thresh
   return best;
 }
 
-// The first stage for one image: square boxes.
-std::vector<FaceBox> ProposeBoxes(const MtcnnNetworks& networks, const Image& image) {
-  std::vector<Window> windows;
-  const double first = kWindow / kMinFace;
-  double scale = first;
-  for (double side = std::min(image.height, image.width) * first; side >= kWindow;
+// The first stage: square boxes.
+std::vector<FaceBox> Propose(const MtcnnNetworks& networks, const Image& image) {
+  std::vector<double> scales;
+  double scale = kWindow / kMinFace;
+  for (double side = std::min(image.height, image.width) * scale; side >= kWindow;
        side *= kFactor, scale *= kFactor) {
-    if (scale * image.height * scale * image.width > kMaxScaledPixels) continue;
-    const std::vector<Window> best = BestWindows(WindowsAtScale(networks, image, scale), 0.5F);
-    windows.insert(windows.end(), best.begin(), best.end());
+    if (scale * image.height * scale * image.width <= kMaxScaledPixels) scales.push_back(scale);
   }
+  std::vector<std::vector<Window>> of_scales(scales.size());
+  ForEach(std::ssize(scales), [&](std::int64_t i) {
+    const auto index = static_cast<std::size_t>(i);
+    of_scales[index] = BestWindows(WindowsAtScale(networks, image, scales[index]), 0.5F);
+  });
+  std::vector<Window> windows;
+  for (const auto& found : of_scales) windows.insert(windows.end(), found.begin(), found.end());
   std::vector<FaceBox> boxes;
   for (const Window& window : BestWindows(windows, 0.7F)) {
     boxes.push_back(Squared(Shifted(window.box, window.offsets, 0)));
@@ -166,121 +147,86 @@ std::vector<FaceBox> ProposeBoxes(const MtcnnNetworks& networks, const Image& im
   return boxes;
 }
 
-std::vector<Candidate> Propose(const MtcnnNetworks& networks, const std::vector<Image>& images) {
-  std::vector<std::vector<FaceBox>> boxes(images.size());
-  ForEach(std::ssize(images), [&](std::int64_t i) {
-    const auto index = static_cast<std::size_t>(i);
-    boxes[index] = ProposeBoxes(networks, images[index]);
-  });
-  std::vector<Candidate> candidates;
-  for (std::size_t i = 0; i < images.size(); ++i) {
-    for (const FaceBox& box : boxes[i]) candidates.push_back({box, i});
-  }
-  return candidates;
-}
-
 using Network = std::function<WindowsOutput(const at::Tensor& crops)>;
 
-// Runs `network` on the candidates' crops of `side` x `side` pixels, several at a time, and calls
-// take(i, output, row) for those that are faces with more than `threshold`, from several threads.
-// Candidates outside their images are dropped before, the others get their score.
-void LookAgain(const std::vector<Image>& images, int side, float threshold, const Network& network,
-               std::vector<Candidate>* candidates,
-               const std::function<void(std::size_t, const WindowsOutput&, std::int64_t)>& take) {
-  std::erase_if(*candidates, [&images](const Candidate& candidate) {
-    return IsEmpty(CropOf(candidate.box, images[candidate.image]));
-  });
-  const std::int64_t total = std::ssize(*candidates);
+// What a network says of the boxes that it takes for faces, with `box.score` its own.
+struct Judged {
+  FaceBox box;
+  Offsets offsets;
+  FacePoints points;
+};
+
+Judged JudgedAt(const FaceBox& box, const WindowsOutput& output, std::int64_t row) {
+  Judged judged{box, {}, {}};
+  judged.box.score = output.face.const_data_ptr<float>()[row];
+  const float* offsets = output.offsets.const_data_ptr<float>() + row * 4;
+  judged.offsets = {offsets[0], offsets[1], offsets[2], offsets[3]};
+  if (!output.points.defined()) return judged;
+  const float width = box.right - box.left + 1;
+  const float height = box.bottom - box.top + 1;
+  const float* points = output.points.const_data_ptr<float>() + row * 10;
+  for (std::size_t p = 0; p < judged.points.size(); ++p) {
+    judged.points[p] = {width * points[p] + box.left - 1, height * points[p + 5] + box.top - 1};
+  }
+  return judged;
+}
+
+// Runs `network` on what `boxes` show, as `side` x `side` pixels, several at a time: those that are
+// faces with more than `threshold`. Boxes outside the image are none.
+std::vector<Judged> Judge(const Image& image, std::vector<FaceBox> boxes, int side, float threshold,
+                          const Network& network) {
+  std::erase_if(boxes, [&image](const FaceBox& box) { return IsEmpty(CropOf(box, image)); });
   // As many parts as threads, if each is worth it.
-  const std::int64_t wanted = (total + at::get_num_threads() - 1) / at::get_num_threads();
-  const std::int64_t part = std::clamp<std::int64_t>(wanted, 16, kCropsAtATime);
-  ForEach((total + part - 1) / part, [&](std::int64_t i) {
+  const std::int64_t total = std::ssize(boxes);
+  const std::int64_t share = (total + at::get_num_threads() - 1) / at::get_num_threads();
+  const std::int64_t part = std::clamp<std::int64_t>(share, 16, kCropsAtATime);
+  std::vector<std::vector<Judged>> parts(static_cast<std::size_t>((total + part - 1) / part));
+  ForEach(std::ssize(parts), [&](std::int64_t i) {
     const std::int64_t begin = i * part;
     const std::int64_t count = std::min(part, total - begin);
     at::Tensor crops = at::empty({count, 3, side, side}, at::kFloat);
     float* pixels = crops.data_ptr<float>();
     for (std::int64_t k = 0; k < count; ++k, pixels += 3 * side * side) {
-      const Candidate& candidate = (*candidates)[static_cast<std::size_t>(begin + k)];
-      const Image& image = images[candidate.image];
-      AreaMean(image, CropOf(candidate.box, image), side, side, pixels);
+      const FaceBox& box = boxes[static_cast<std::size_t>(begin + k)];
+      AreaMean(image, CropOf(box, image), side, side, pixels);
     }
     const WindowsOutput output = network(crops);
-    const float* face = output.face.const_data_ptr<float>();
     for (std::int64_t k = 0; k < count; ++k) {
-      const auto index = static_cast<std::size_t>(begin + k);
-      (*candidates)[index].box.score = face[k];
-      if (face[k] > threshold) take(index, output, k);
+      const Judged judged = JudgedAt(boxes[static_cast<std::size_t>(begin + k)], output, k);
+      if (judged.box.score > threshold) parts[static_cast<std::size_t>(i)].push_back(judged);
     }
   });
+  std::vector<Judged> faces;
+  for (const auto& found : parts) faces.insert(faces.end(), found.begin(), found.end());
+  return faces;
 }
 
-Offsets OffsetsAt(const WindowsOutput& output, std::int64_t row) {
-  const float* offsets = output.offsets.const_data_ptr<float>() + row * 4;
-  return {offsets[0], offsets[1], offsets[2], offsets[3]};
-}
-
-std::vector<Candidate> Refine(const MtcnnNetworks& networks, const std::vector<Image>& images,
-                              std::vector<Candidate> candidates) {
-  std::vector<Offsets> offsets(candidates.size());
-  std::vector<char> passed(candidates.size());
-  LookAgain(
-      images, 24, kRefineThreshold,
-      [&networks](const at::Tensor& crops) { return networks.Refine(crops); }, &candidates,
-      [&](std::size_t i, const WindowsOutput& output, std::int64_t row) {
-        offsets[i] = OffsetsAt(output, row);
-        passed[i] = 1;
-      });
-  std::vector<Candidate> faces;
-  std::vector<Offsets> faces_offsets;
-  for (std::size_t i = 0; i < candidates.size(); ++i) {
-    if (passed[i] == 0) continue;
-    faces.push_back(candidates[i]);
-    faces_offsets.push_back(offsets[i]);
-  }
-  std::vector<Candidate> best;
-  for (const std::size_t i : KeepBestOfEach(faces, 0.7F, Overlap::kUnion)) {
-    best.push_back({Squared(Shifted(faces[i].box, faces_offsets[i], 1)), faces[i].image});
+std::vector<FaceBox> Refine(const MtcnnNetworks& networks, const Image& image,
+                            std::vector<FaceBox> boxes) {
+  const std::vector<Judged> faces =
+      Judge(image, std::move(boxes), 24, kRefineThreshold,
+            [&networks](const at::Tensor& crops) { return networks.Refine(crops); });
+  std::vector<FaceBox> judged;
+  for (const Judged& face : faces) judged.push_back(face.box);
+  std::vector<FaceBox> best;
+  for (const std::size_t i : KeepBest(judged, 0.7F, Overlap::kUnion)) {
+    best.push_back(Squared(Shifted(faces[i].box, faces[i].offsets, 1)));
   }
   return best;
 }
 
-Face FaceAt(const Candidate& candidate, const WindowsOutput& output, std::int64_t row) {
-  const FaceBox& box = candidate.box;
-  const float width = box.right - box.left + 1;
-  const float height = box.bottom - box.top + 1;
-  Face face;
-  const float* points = output.points.const_data_ptr<float>() + row * 10;
-  for (std::size_t p = 0; p < face.points.size(); ++p) {
-    face.points[p] = {width * points[p] + box.left - 1, height * points[p + 5] + box.top - 1};
+std::vector<Face> Output(const MtcnnNetworks& networks, const Image& image,
+                         std::vector<FaceBox> boxes) {
+  const std::vector<Judged> faces =
+      Judge(image, std::move(boxes), 48, kOutputThreshold,
+            [&networks](const at::Tensor& crops) { return networks.Output(crops); });
+  std::vector<FaceBox> shifted;
+  for (const Judged& face : faces) shifted.push_back(Shifted(face.box, face.offsets, 1));
+  std::vector<Face> best;
+  for (const std::size_t i : KeepBest(shifted, 0.7F, Overlap::kSmaller)) {
+    best.push_back({shifted[i], faces[i].points});
   }
-  face.box = Shifted(box, OffsetsAt(output, row), 1);
-  return face;
-}
-
-std::vector<std::vector<Face>> Output(const MtcnnNetworks& networks,
-                                      const std::vector<Image>& images,
-                                      std::vector<Candidate> candidates) {
-  std::vector<Face> found(candidates.size());
-  std::vector<char> passed(candidates.size());
-  LookAgain(
-      images, 48, kOutputThreshold,
-      [&networks](const at::Tensor& crops) { return networks.Output(crops); }, &candidates,
-      [&](std::size_t i, const WindowsOutput& output, std::int64_t row) {
-        found[i] = FaceAt(candidates[i], output, row);
-        passed[i] = 1;
-      });
-  std::vector<Candidate> boxes;
-  std::vector<Face> faces;
-  for (std::size_t i = 0; i < candidates.size(); ++i) {
-    if (passed[i] == 0) continue;
-    boxes.push_back({found[i].box, candidates[i].image});
-    faces.push_back(found[i]);
-  }
-  std::vector<std::vector<Face>> by_image(images.size());
-  for (const std::size_t i : KeepBestOfEach(boxes, 0.7F, Overlap::kSmaller)) {
-    by_image[boxes[i].image].push_back(faces[i]);
-  }
-  return by_image;
+  return best;
 }
 
 }  // namespace
@@ -293,9 +239,9 @@ Mtcnn::Mtcnn(const std::filesystem::path& directory) : impl_(new Impl{MtcnnNetwo
 
 Mtcnn::~Mtcnn() = default;
 
-std::vector<std::vector<Face>> Mtcnn::Detect(const std::vector<Image>& images) const {
+std::vector<Face> Mtcnn::Detect(const Image& image) const {
   const MtcnnNetworks& networks = impl_->networks;
-  return Output(networks, images, Refine(networks, images, Propose(networks, images)));
+  return Output(networks, image, Refine(networks, image, Propose(networks, image)));
 }
 
 std::filesystem::path MtcnnDirectory(const std::string& option) {

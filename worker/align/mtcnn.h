@@ -19,11 +19,11 @@ class Mtcnn {
   Mtcnn(const Mtcnn&) = delete;
   Mtcnn& operator=(const Mtcnn&) = delete;
 
-  // The faces of each image that are at least 20 pixels high, the best first. Uses LibTorch's
-  // threads. Two bounds keep odd pictures from taking all memory or hours: scales at which an image
-  // has more than 8 million pixels are not searched (a picture of 100 million: faces below 70
-  // pixels), and of each scale the 10,000 best windows are looked at.
-  std::vector<std::vector<Face>> Detect(const std::vector<Image>& images) const;
+  // The faces of at least 20 pixels, the best first. Any number of threads may call; one alone uses
+  // LibTorch's threads. Two bounds keep odd pictures from taking all memory or hours: scales at
+  // which the image has more than 8 million pixels are not searched (of 100 million:
+  // faces below 60 pixels), and of each scale the 10,000 best windows are looked at.
+  std::vector<Face> Detect(const Image& image) const;
 
  private:
   struct Impl;

@@ -12,5 +12,7 @@ int main(int argc, char** argv) {
   fr::AddSynth(app, &chosen);
   fr::AddPack(app, &chosen);
   fr::AddInspect(app, &chosen);
+  fr::AddAlign(app, &chosen);
+  fr::AddDedupe(app, &chosen);
   return fr::RunCommand(app, argc, argv, [&chosen] { return chosen(); });
 }

@@ -22,11 +22,10 @@ namespace fr {
 namespace {
 
 void Detect(const std::string& weights, const std::vector<std::string>& files) {
-  std::vector<Image> images;
-  for (const std::string& file : files) images.push_back(DecodeImage(ReadFile(file)));
-  for (const std::vector<Face>& faces : Mtcnn(weights).Detect(images)) {
+  const Mtcnn mtcnn(weights);
+  for (const std::string& file : files) {
     nlohmann::json list = nlohmann::json::array();
-    for (const Face& face : faces) {
+    for (const Face& face : mtcnn.Detect(DecodeImage(ReadFile(file)))) {
       nlohmann::json points = nlohmann::json::array();
       for (const Point& point : face.points) points.push_back({point.x, point.y});
       const FaceBox& box = face.box;

@@ -16,6 +16,8 @@ using ChosenCommand = std::function<int()>;
 void AddSynth(CLI::App& app, ChosenCommand* chosen);
 void AddPack(CLI::App& app, ChosenCommand* chosen);
 void AddInspect(CLI::App& app, ChosenCommand* chosen);
+void AddAlign(CLI::App& app, ChosenCommand* chosen);
+void AddDedupe(CLI::App& app, ChosenCommand* chosen);
 
 // --threads, with all processors as the default.
 inline void AddThreads(CLI::App* command, int* threads) {
