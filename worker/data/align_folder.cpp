@@ -97,6 +97,7 @@ class FolderAligner {
     for (const IdentityFolder& identity : listed.identities) total += identity.num_pictures;
     std::int64_t done = 0;
     std::vector<Task> tasks;
+    options_.report.progress(done, total);
     for (const IdentityFolder& identity : listed.identities) {
       MakeFolder(out_ / identity.name);
       RemoveLeftovers(out_ / identity.name);
