@@ -225,7 +225,7 @@ class Packer {
     WriteVerificationSet(
         VerificationPath(), pairs,
         [&](std::int64_t i) { return LoadPicture(pictures[static_cast<std::size_t>(i)]); },
-        {options_.threads, resume, {}});
+        {options_.threads, true, resume, {}});
   }
 
   void CountWhatIsThere() {

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
+#include "common/base/error.h"
 #include "common/base/parallel.h"
 #include "common/base/resumable_output.h"
 #include "worker/data/record_format.h"
@@ -29,7 +32,14 @@ void WriteVerificationSet(const std::filesystem::path& path,
                        {{path}},
                        options.resume.fingerprint,
                        options.resume.checkpoint_bytes});
+  if (!out.StartText().empty()) options.report.say(out.StartText());
   if (out.start() == ResumableOutput::Start::kComplete) return;
+  if (!options.replace && std::filesystem::exists(path)) {
+    out.Discard();
+    throw Error(
+        ErrorCode::kFailedPrecondition,
+        fmt::format("{}: is there already; remove it, or choose another name", path.string()));
+  }
   const std::int64_t total = 2 * std::ssize(pairs);
   if (out.size(0) == 0) out.Append(0, kBegin);
   std::vector<std::string> images;

@@ -16,6 +16,11 @@ using ChosenCommand = std::function<int()>;
 void AddSynth(CLI::App& app, ChosenCommand* chosen);
 void AddPack(CLI::App& app, ChosenCommand* chosen);
 void AddInspect(CLI::App& app, ChosenCommand* chosen);
+void AddCheck(CLI::App& app, ChosenCommand* chosen);
+void AddShuffle(CLI::App& app, ChosenCommand* chosen);
+void AddMerge(CLI::App& app, ChosenCommand* chosen);
+void AddPairs(CLI::App& app, ChosenCommand* chosen);
+void AddUnpack(CLI::App& app, ChosenCommand* chosen);
 void AddAlign(CLI::App& app, ChosenCommand* chosen);
 void AddDedupe(CLI::App& app, ChosenCommand* chosen);
 

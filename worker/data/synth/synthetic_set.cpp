@@ -68,7 +68,7 @@ void WriteHeldOut(const std::filesystem::path& path, const SyntheticSetOptions& 
     return DrawJpeg(DrawWho(seed, identity), seed, identity, image % kHeldOutImages);
   };
   WriteVerificationSet(path, MakePairs(counts, options.max_pairs, options.seed), draw,
-                       {options.threads, {Fingerprint(options)}, {}});
+                       {options.threads, true, {Fingerprint(options)}, {}});
 }
 
 }  // namespace
