@@ -60,3 +60,12 @@ add_test(NAME align COMMAND ${FR_PYTHON} -m pytest -q -p no:cacheprovider
                             ${CMAKE_CURRENT_LIST_DIR}/align)
 set_tests_properties(align PROPERTIES TIMEOUT 600 ENVIRONMENT
                                       "FR_BIN_DIR=${CMAKE_BINARY_DIR}/bin;PYTHONDONTWRITEBYTECODE=1")
+add_test(NAME dedupe COMMAND ${FR_PYTHON} -m pytest -q -p no:cacheprovider
+                             ${CMAKE_CURRENT_LIST_DIR}/dedupe)
+set_tests_properties(
+  dedupe
+  PROPERTIES
+    TIMEOUT 600
+    ENVIRONMENT
+    "FR_BIN_DIR=${CMAKE_BINARY_DIR}/bin;PYTHONPATH=${CMAKE_CURRENT_LIST_DIR}/backbones:${CMAKE_CURRENT_LIST_DIR}/model;PYTHONDONTWRITEBYTECODE=1"
+)
