@@ -54,7 +54,7 @@ NETWORKS = {"pnet": PNet().eval(), "rnet": RNet().eval(), "onet": ONet().eval()}
 
 
 def detect(image):
-    """Boxes with scores [n, 5] and points [n, 5, 2] of a PIL image."""
+    """Boxes with scores [n, 5] and points [n, 5, 2] of a PIL image; of the first of several."""
     try:
         boxes, points = detect_face(
             image, 20, NETWORKS["pnet"], NETWORKS["rnet"], NETWORKS["onet"], [0.6, 0.7, 0.7], 0.709,
