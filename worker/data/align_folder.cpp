@@ -71,7 +71,7 @@ std::vector<Task> TasksOf(const std::string& identity, std::vector<fs::path> pic
     std::string face = picture.stem().string() + ".jpg";
     if (!taken.insert(face).second) face = name + ".jpg";
     taken.insert(face);
-    tasks.push_back({identity + "/" + name, identity + "/" + face});
+    tasks.push_back({fmt::format("{}/{}", identity, name), fmt::format("{}/{}", identity, face)});
   }
   return tasks;
 }

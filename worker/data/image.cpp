@@ -32,9 +32,11 @@ void CheckSize(int height, int width) {
 }
 
 // A codec holds buffers that are worth keeping; it is not thread-safe, so each thread has its own.
-tjhandle ThreadDecoder() {
-  thread_local const std::unique_ptr<void, int (*)(void*)> handle(tjInitDecompress(), tjDestroy);
-  return handle.get();
+using Decoder = std::unique_ptr<void, int (*)(void*)>;
+
+Decoder& ThreadDecoder() {
+  thread_local Decoder decoder(tjInitDecompress(), tjDestroy);
+  return decoder;
 }
 
 tjhandle ThreadEncoder() {
@@ -45,7 +47,8 @@ tjhandle ThreadEncoder() {
 // Finds the size, asks `place` for memory of height * width * 3 bytes, decodes into it.
 template <typename Place>
 void DecodeJpeg(std::string_view bytes, const Place& place) {
-  tjhandle decoder = ThreadDecoder();
+  Decoder& owner = ThreadDecoder();
+  tjhandle decoder = owner.get();
   const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
   int width = 0;
   int height = 0;
@@ -53,7 +56,10 @@ void DecodeJpeg(std::string_view bytes, const Place& place) {
   int colorspace = 0;
   if (tjDecompressHeader3(decoder, data, bytes.size(), &width, &height, &subsampling,
                           &colorspace) != 0) {
-    ThrowBroken(fmt::format("JPEG: {}", tjGetErrorStr2(decoder)));
+    const std::string message = tjGetErrorStr2(decoder);
+    // It would go on with this header when the next picture comes.
+    owner.reset(tjInitDecompress());
+    ThrowBroken(fmt::format("JPEG: {}", message));
   }
   CheckSize(height, width);
   std::uint8_t* pixels = place(height, width);

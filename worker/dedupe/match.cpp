@@ -50,6 +50,7 @@ std::int64_t SameIdentities::FirstOf(std::int64_t identity) {
 
 std::vector<std::int64_t> LabelsWithout(const std::vector<bool>& removed) {
   std::vector<std::int64_t> labels;
+  labels.reserve(removed.size());
   std::int64_t next = 0;
   for (const bool gone : removed) labels.push_back(gone ? -1 : next++);
   return labels;
