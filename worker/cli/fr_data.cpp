@@ -19,5 +19,7 @@ int main(int argc, char** argv) {
   fr::AddShuffle(app, &chosen);
   fr::AddIndex(app, &chosen);
   fr::AddShards(app, &chosen);
+  fr::AddAlign(app, &chosen);
+  fr::AddDedupe(app, &chosen);
   return fr::RunCommand(app, argc, argv, [&chosen] { return chosen(); });
 }

@@ -56,6 +56,15 @@ TEST(DecodeImage, WhatIsNoPictureIsAnError) {
   }
 }
 
+// A JPEG may end anywhere: the codec, which is used again, must not remember it.
+TEST(DecodeImage, ABrokenPictureDoesNotSpoilTheNextOne) {
+  const std::string jpeg = EncodeJpeg({16, 16, std::vector<std::uint8_t>(16 * 16 * 3, 77)}, 90);
+  for (std::size_t size = 0; size < jpeg.size(); ++size) {
+    EXPECT_THROW(DecodeImage(jpeg.substr(0, size)), Error) << size;
+    EXPECT_EQ(DecodeImage(jpeg).width, 16) << size;
+  }
+}
+
 TEST(DecodeImage, AnotherSizeIsAnErrorWhereOneIsAgreed) {
   const std::string jpeg = EncodeJpeg({16, 16, std::vector<std::uint8_t>(16 * 16 * 3, 77)}, 90);
   std::vector<std::uint8_t> pixels(112 * 112 * 3);

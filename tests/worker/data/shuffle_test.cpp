@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
@@ -31,7 +32,7 @@ class ShuffleTest : public testing::Test {
         images.push_back(std::to_string(10 * i + k) +
                          std::string(static_cast<std::size_t>(k), '.'));
       }
-      writer.AddIdentity(images, "p" + std::to_string(i));
+      writer.AddIdentity(images, fmt::format("p{}", i));
     }
     writer.Finish(16, 16);
     options_.memory_bytes = 4000;  // some ten buckets

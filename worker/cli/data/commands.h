@@ -24,6 +24,8 @@ void AddMerge(CLI::App& app, ChosenCommand* chosen);
 void AddShuffle(CLI::App& app, ChosenCommand* chosen);
 void AddIndex(CLI::App& app, ChosenCommand* chosen);
 void AddShards(CLI::App& app, ChosenCommand* chosen);
+void AddAlign(CLI::App& app, ChosenCommand* chosen);
+void AddDedupe(CLI::App& app, ChosenCommand* chosen);
 
 // --threads, with all processors as the default.
 inline void AddThreads(CLI::App* command, int* threads) {
