@@ -25,6 +25,17 @@ namespace {
   throw Error(code, fmt::format("{}: cannot {}: {}", path.string(), what, ErrnoText(error_number)));
 }
 
+void ReplaceFile(const std::filesystem::path& path, std::string_view bytes, bool sync) {
+  const std::filesystem::path temporary =
+      path.string() + fmt::format(".{}.tmp", static_cast<long>(getpid()));
+  FileDescriptor file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!file.valid()) ThrowIo("create", temporary);
+  WriteAll(file.get(), bytes, temporary);
+  if (sync && fsync(file.get()) != 0) ThrowIo("sync", temporary);
+  file.Close();
+  if (rename(temporary.c_str(), path.c_str()) != 0) ThrowIo("rename", temporary);
+}
+
 }  // namespace
 
 FileDescriptor::FileDescriptor(FileDescriptor&& other) noexcept
@@ -66,15 +77,12 @@ std::string ReadFile(const std::filesystem::path& path) {
 }
 
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view bytes) {
-  const std::filesystem::path temporary =
-      path.string() + fmt::format(".{}.tmp", static_cast<long>(getpid()));
-  FileDescriptor file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!file.valid()) ThrowIo("create", temporary);
-  WriteAll(file.get(), bytes, temporary);
-  if (fsync(file.get()) != 0) ThrowIo("sync", temporary);
-  file.Close();
-  if (rename(temporary.c_str(), path.c_str()) != 0) ThrowIo("rename", temporary);
+  ReplaceFile(path, bytes, /*sync=*/true);
   SyncDirectory(path.has_parent_path() ? path.parent_path() : ".");
+}
+
+void WriteFileUnsynced(const std::filesystem::path& path, std::string_view bytes) {
+  ReplaceFile(path, bytes, /*sync=*/false);
 }
 
 void WriteAll(int fd, std::string_view bytes, const std::filesystem::path& path) {

@@ -15,8 +15,12 @@ std::string ReadFile(const std::filesystem::path& path);
 // `path` holds the old content or the new one, never a part. Throws as WriteAll.
 void WriteFileAtomically(const std::filesystem::path& path, std::string_view bytes);
 
-// Writes all of `bytes` to a descriptor; `path` is named in errors. Throws Error(kResourceExhausted)
-// if the disk is full, Error(kIo).
+// As WriteFileAtomically, but does not wait for the disk: whole or not there if this process is
+// killed, perhaps cut short if the machine loses power. For many files that can be made again.
+void WriteFileUnsynced(const std::filesystem::path& path, std::string_view bytes);
+
+// Writes all of `bytes` to a descriptor; `path` is named in errors. Throws
+// Error(kResourceExhausted) if the disk is full, Error(kIo).
 void WriteAll(int fd, std::string_view bytes, const std::filesystem::path& path);
 
 // ".jpg" of "a/B.JPG".

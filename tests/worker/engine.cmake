@@ -53,3 +53,19 @@ set_tests_properties(
     ENVIRONMENT
     "FR_BIN_DIR=${CMAKE_BINARY_DIR}/bin;PYTHONPATH=${CMAKE_CURRENT_LIST_DIR}/backbones;PYTHONDONTWRITEBYTECODE=1"
 )
+
+# MTCNN against facenet-pytorch; fr-data's commands that need the engine.
+fr_engine_executable(mtcnn_trace SOURCES ${CMAKE_CURRENT_LIST_DIR}/align/mtcnn_trace.cpp)
+add_test(NAME align COMMAND ${FR_PYTHON} -m pytest -q -p no:cacheprovider
+                            ${CMAKE_CURRENT_LIST_DIR}/align)
+set_tests_properties(align PROPERTIES TIMEOUT 600 ENVIRONMENT
+                                      "FR_BIN_DIR=${CMAKE_BINARY_DIR}/bin;PYTHONDONTWRITEBYTECODE=1")
+add_test(NAME dedupe COMMAND ${FR_PYTHON} -m pytest -q -p no:cacheprovider
+                             ${CMAKE_CURRENT_LIST_DIR}/dedupe)
+set_tests_properties(
+  dedupe
+  PROPERTIES
+    TIMEOUT 600
+    ENVIRONMENT
+    "FR_BIN_DIR=${CMAKE_BINARY_DIR}/bin;PYTHONPATH=${CMAKE_CURRENT_LIST_DIR}/backbones:${CMAKE_CURRENT_LIST_DIR}/model;PYTHONDONTWRITEBYTECODE=1"
+)

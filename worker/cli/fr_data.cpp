@@ -12,12 +12,14 @@ int main(int argc, char** argv) {
   fr::AddSynth(app, &chosen);
   fr::AddPack(app, &chosen);
   fr::AddInspect(app, &chosen);
+  fr::AddCheck(app, &chosen);
+  fr::AddUnpack(app, &chosen);
+  fr::AddPairs(app, &chosen);
+  fr::AddMerge(app, &chosen);
+  fr::AddShuffle(app, &chosen);
   fr::AddIndex(app, &chosen);
   fr::AddShards(app, &chosen);
-  fr::AddCheck(app, &chosen);
-  fr::AddShuffle(app, &chosen);
-  fr::AddMerge(app, &chosen);
-  fr::AddPairs(app, &chosen);
-  fr::AddUnpack(app, &chosen);
+  fr::AddAlign(app, &chosen);
+  fr::AddDedupe(app, &chosen);
   return fr::RunCommand(app, argc, argv, [&chosen] { return chosen(); });
 }

@@ -2,6 +2,7 @@
 // Images of a training set that are the same, byte by byte.
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -18,10 +19,12 @@ struct ImageEntry {
 };
 static_assert(sizeof(ImageEntry) == 24);
 
-// Images with the same bytes, ascending, and their identities.
+// Images with the same bytes: their indices, ascending, and of each the identity.
 struct DuplicateGroup {
   std::vector<std::int64_t> images;
   std::vector<std::int64_t> identities;
+  std::vector<std::string>
+      where;  // in words, as TrainingSet::Describe; FindDuplicates leaves it empty
 };
 
 // In order of their first images.

@@ -1,6 +1,7 @@
 #include "worker/data/folder_set.h"
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -13,11 +14,9 @@ namespace fr {
 
 FolderSet::FolderSet(const std::filesystem::path& folder) : folder_(folder) {
   for (IdentityFolder& identity : ListPictureFolder(folder).identities) {
-    begin_.push_back(num_images());
-    for (std::string& picture : ListPictures(folder / identity.name)) {
-      files_.push_back(std::move(picture));
-    }
     names_.push_back(std::move(identity.name));
+    begin_.push_back(num_images());
+    std::move(identity.pictures.begin(), identity.pictures.end(), std::back_inserter(files_));
   }
   begin_.push_back(num_images());
   size_ = SizeOfFirstImage(*this);

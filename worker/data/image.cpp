@@ -32,20 +32,22 @@ void CheckSize(int height, int width) {
 }
 
 // A codec holds buffers that are worth keeping; it is not thread-safe, so each thread has its own.
-tjhandle ThreadDecoder() {
-  thread_local const std::unique_ptr<void, int (*)(void*)> handle(tjInitDecompress(), tjDestroy);
-  return handle.get();
+using Codec = std::unique_ptr<void, int (*)(void*)>;
+
+Codec& ThreadDecoder() {
+  thread_local Codec handle(tjInitDecompress(), tjDestroy);
+  return handle;
 }
 
 tjhandle ThreadEncoder() {
-  thread_local const std::unique_ptr<void, int (*)(void*)> handle(tjInitCompress(), tjDestroy);
+  thread_local const Codec handle(tjInitCompress(), tjDestroy);
   return handle.get();
 }
 
 // Finds the size, asks `place` for memory of height * width * 3 bytes, decodes into it.
 template <typename Place>
 void DecodeJpeg(std::string_view bytes, const Place& place) {
-  tjhandle decoder = ThreadDecoder();
+  tjhandle decoder = ThreadDecoder().get();
   const auto* data = reinterpret_cast<const unsigned char*>(bytes.data());
   int width = 0;
   int height = 0;
@@ -53,7 +55,10 @@ void DecodeJpeg(std::string_view bytes, const Place& place) {
   int colorspace = 0;
   if (tjDecompressHeader3(decoder, data, bytes.size(), &width, &height, &subsampling,
                           &colorspace) != 0) {
-    ThrowBroken(fmt::format("JPEG: {}", tjGetErrorStr2(decoder)));
+    const std::string message = tjGetErrorStr2(decoder);
+    // It would go on in the middle of this picture, and find fault with the next one.
+    ThreadDecoder().reset(tjInitDecompress());
+    ThrowBroken(fmt::format("JPEG: {}", message));
   }
   CheckSize(height, width);
   std::uint8_t* pixels = place(height, width);

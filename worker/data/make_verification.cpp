@@ -14,7 +14,6 @@
 #include "common/base/file.h"
 #include "worker/data/image.h"
 #include "worker/data/pairs_txt.h"
-#include "worker/data/picture_folder.h"
 #include "worker/data/set_fingerprint.h"
 #include "worker/data/training_set.h"
 #include "worker/data/verification_pairs.h"
@@ -34,14 +33,6 @@ struct PairedImages {
   std::function<std::string(std::int64_t)> name;  // for messages
   std::string fingerprint;
 };
-
-PairedImages OfPictures(std::vector<fs::path> pictures, std::vector<VerificationPair> pairs,
-                        std::string fingerprint) {
-  const auto shared = std::make_shared<const std::vector<fs::path>>(std::move(pictures));
-  const auto path = [shared](std::int64_t i) { return (*shared)[static_cast<std::size_t>(i)]; };
-  return {std::move(pairs), [path](std::int64_t i) { return ReadFile(path(i)); },
-          [path](std::int64_t i) { return path(i).string(); }, std::move(fingerprint)};
-}
 
 // Throws Error(kInvalidArgument) that says what was looked for.
 fs::path FindPicture(const fs::path& folder, const NamedPicture& picture, const fs::path& list,
@@ -70,22 +61,10 @@ PairedImages FromList(const fs::path& folder, const fs::path& list) {
     const std::int64_t first = number(pair.first);
     pairs.push_back({first, number(pair.second), pair.same});
   }
-  return OfPictures(std::move(pictures), std::move(pairs),
-                    fmt::format("list {}", ChecksumOf(ReadFile(list))));
-}
-
-PairedImages FromFolder(const fs::path& folder, const MakeVerificationOptions& options) {
-  const PictureFolder listed = ListPictureFolder(folder);
-  std::vector<std::int64_t> counts;
-  std::vector<fs::path> pictures;
-  for (const IdentityFolder& identity : listed.identities) {
-    for (const std::string& picture : ListPictures(folder / identity.name)) {
-      pictures.push_back(folder / identity.name / picture);
-    }
-    counts.push_back(identity.num_pictures);
-  }
-  return OfPictures(std::move(pictures), MakePairs(counts, options.max_pairs, options.seed),
-                    fmt::format("folder {}", listed.checksum));
+  const auto path = [pictures](std::int64_t i) { return pictures[static_cast<std::size_t>(i)]; };
+  return {std::move(pairs), [path](std::int64_t i) { return ReadFile(path(i)); },
+          [path](std::int64_t i) { return path(i).string(); },
+          fmt::format("list {}", ChecksumOf(ReadFile(list)))};
 }
 
 PairedImages FromSet(const fs::path& directory, const MakeVerificationOptions& options) {
@@ -104,20 +83,6 @@ PairedImages FromSet(const fs::path& directory, const MakeVerificationOptions& o
   const auto name = [set, index](std::int64_t i) { return set->Describe(index(i)); };
   return {MakePairs(counts, options.max_pairs, options.seed), read, name,
           "set " + FingerprintOf(*set)};
-}
-
-bool IsPictureFolder(const fs::path& source) {
-  std::error_code ignored;
-  if (fs::exists(source / "property")) return false;
-  for (const fs::directory_entry& entry : fs::directory_iterator(source, ignored)) {
-    if (entry.path().extension() == ".tar") return false;
-  }
-  return true;
-}
-
-PairedImages Collect(const fs::path& source, const MakeVerificationOptions& options) {
-  if (!options.pairs_txt.empty()) return FromList(source, options.pairs_txt);
-  return IsPictureFolder(source) ? FromFolder(source, options) : FromSet(source, options);
 }
 
 // The image as it goes into the set.
@@ -145,7 +110,8 @@ std::string Fit(std::string bytes, const std::string& name,
 
 void MakeVerificationSet(const fs::path& source, const fs::path& out,
                          const MakeVerificationOptions& options) {
-  const PairedImages images = Collect(source, options);
+  const PairedImages images =
+      options.pairs_txt.empty() ? FromSet(source, options) : FromList(source, options.pairs_txt);
   VerificationWriteOptions write;
   write.threads = options.threads;
   write.report = options.report;

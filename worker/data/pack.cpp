@@ -53,7 +53,7 @@ std::vector<IdentityFolder> HoldOut(std::vector<IdentityFolder>* identities, std
 std::int64_t CountPictures(const std::vector<IdentityFolder>& identities) {
   return std::accumulate(
       identities.begin(), identities.end(), std::int64_t{0},
-      [](std::int64_t sum, const IdentityFolder& one) { return sum + one.num_pictures; });
+      [](std::int64_t sum, const IdentityFolder& one) { return sum + one.num_pictures(); });
 }
 
 class Packer {
@@ -154,10 +154,9 @@ class Packer {
     Batch batch;
     const std::int64_t wanted = kPicturesPerThread * options_.threads;
     while (*next < identities.size() && std::ssize(batch.pictures) < wanted) {
-      const fs::path identity = folder_ / identities[*next].name;
-      for (const std::string& picture : ListPictures(identity)) {
+      for (const std::string& picture : identities[*next].pictures) {
         batch.owners.push_back(*next);
-        batch.pictures.push_back(identity / picture);
+        batch.pictures.push_back(folder_ / identities[*next].name / picture);
       }
       ++*next;
     }

@@ -29,26 +29,56 @@ bool IsDigitAt(std::string_view text, std::size_t at) {
   return std::isdigit(static_cast<unsigned char>(text[at])) != 0;
 }
 
-// What `list` returns; the file system's failures become ours.
-template <typename List>
-auto Listing(const List& list) {
+// What is listed of one identity.
+struct Listing {
+  IdentityFolder identity;
+  std::uint64_t checksum = 0;
+};
+
+Listing ListIdentity(const fs::path& folder, const std::string& name) {
+  Listing listing;
+  listing.identity.name = name;
+  std::vector<std::string>& pictures = listing.identity.pictures;
+  for (const fs::directory_entry& file : fs::directory_iterator(folder / name)) {
+    if (IsPictureName(file.path()) && file.is_regular_file()) {
+      pictures.push_back(file.path().filename().string());
+    }
+  }
+  std::sort(pictures.begin(), pictures.end(), NaturalLess);
+  Checksum checksum;
+  checksum.Update(name.c_str(), name.size() + 1);
+  for (const std::string& picture : pictures) checksum.Update(picture.c_str(), picture.size() + 1);
+  const auto changed = fs::last_write_time(folder / name).time_since_epoch().count();
+  checksum.Update(&changed, sizeof(changed));
+  listing.checksum = checksum.Value();
+  return listing;
+}
+
+// In natural order.
+std::vector<std::string> ListIdentityNames(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end(), NaturalLess);
+  return names;
+}
+
+std::vector<Listing> ListIdentities(const fs::path& folder) {
   try {
-    return list();
+    const std::vector<std::string> names = ListIdentityNames(folder);
+    std::vector<Listing> listings(names.size());
+    const auto threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+    ParallelFor(std::ssize(names), threads, [&](std::int64_t i) {
+      const auto at = static_cast<std::size_t>(i);
+      listings[at] = ListIdentity(folder, names[at]);
+    });
+    return listings;
   } catch (const fs::filesystem_error& error) {
     const bool missing = error.code() == std::errc::no_such_file_or_directory;
     throw Error(missing ? ErrorCode::kNotFound : ErrorCode::kIo,
                 fmt::format("{}: {}", error.path1().string(), error.code().message()));
   }
-}
-
-std::vector<IdentityFolder> ListFolders(const fs::path& folder) {
-  std::vector<IdentityFolder> identities;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (entry.is_directory()) identities.push_back({entry.path().filename().string(), 0});
-  }
-  std::sort(identities.begin(), identities.end(),
-            [](const auto& a, const auto& b) { return NaturalLess(a.name, b.name); });
-  return identities;
 }
 
 }  // namespace
@@ -75,39 +105,14 @@ bool NaturalLess(std::string_view a, std::string_view b) {
   return a.size() != b.size() ? a.size() < b.size() : a < b;
 }
 
-std::vector<std::string> ListPictures(const fs::path& folder) {
-  return Listing([&] {
-    std::vector<std::string> pictures;
-    for (const fs::directory_entry& file : fs::directory_iterator(folder)) {
-      if (IsPictureName(file.path()) && file.is_regular_file()) {
-        pictures.push_back(file.path().filename().string());
-      }
-    }
-    std::sort(pictures.begin(), pictures.end(), NaturalLess);
-    return pictures;
-  });
-}
-
 PictureFolder ListPictureFolder(const fs::path& folder) {
   PictureFolder listed;
-  listed.identities = Listing([&] { return ListFolders(folder); });
-  std::vector<std::uint64_t> checksums(listed.identities.size());
-  ParallelFor(
-      std::ssize(checksums), static_cast<int>(std::max(1U, std::thread::hardware_concurrency())),
-      [&](std::int64_t i) {
-        IdentityFolder& identity = listed.identities[static_cast<std::size_t>(i)];
-        std::string text = identity.name + '\0';
-        for (const std::string& picture : ListPictures(folder / identity.name)) {
-          text += picture + '\0';
-          ++identity.num_pictures;
-        }
-        const auto changed = Listing([&] { return fs::last_write_time(folder / identity.name); });
-        text += fmt::format("{}", changed.time_since_epoch().count());
-        checksums[static_cast<std::size_t>(i)] = ChecksumOf(text);
-      });
-  listed.checksum = ChecksumOf(
-      {reinterpret_cast<const char*>(checksums.data()), checksums.size() * sizeof(checksums[0])});
-  std::erase_if(listed.identities, [](const auto& identity) { return identity.num_pictures == 0; });
+  Checksum checksum;
+  for (Listing& listing : ListIdentities(folder)) {
+    checksum.Update(&listing.checksum, sizeof(listing.checksum));
+    if (listing.identity.pictures.empty()) continue;
+    listed.identities.push_back(std::move(listing.identity));
+  }
   if (listed.identities.empty()) {
     throw Error(
         ErrorCode::kNotFound,
@@ -115,6 +120,7 @@ PictureFolder ListPictureFolder(const fs::path& folder) {
                     "ppm) is expected",
                     folder.string()));
   }
+  listed.checksum = checksum.Value();
   return listed;
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// Folders of pictures as people have them: FOLDER/IDENTITY/PICTURE.{jpg,jpeg,png,pgm,ppm}.
+// A folder of pictures as people have them: FOLDER/IDENTITY/PICTURE.{jpg,jpeg,png,pgm,ppm}.
 
 #include <cstdint>
 #include <filesystem>
@@ -12,23 +12,23 @@ namespace fr {
 // Numbers in names count as numbers: s2 before s10, and before s010.
 bool NaturalLess(std::string_view a, std::string_view b);
 
-// Names of the pictures that lie in `folder` itself, in natural order. Links are followed. Throws
-// Error(kNotFound | kIo).
-std::vector<std::string> ListPictures(const std::filesystem::path& folder);
-
 struct IdentityFolder {
   std::string name;
-  std::int64_t num_pictures = 0;
+  std::vector<std::string>
+      pictures;  // names of the files in it; of 42 million they fit into memory
+
+  std::int64_t num_pictures() const { return static_cast<std::int64_t>(pictures.size()); }
 };
 
-// Millions of pictures: their names are listed again when their turn comes.
 struct PictureFolder {
-  std::vector<IdentityFolder> identities;  // those with pictures, in natural order
-  std::uint64_t checksum = 0;  // of all names, and of the time at which each folder last changed
+  std::vector<IdentityFolder> identities;
+  // Of all names, and of the time at which each identity's folder last changed.
+  std::uint64_t checksum = 0;
 };
 
-// Throws Error(kNotFound) for no such folder, or none with pictures, Error(kIo) for one
-// that cannot be read.
+// The identities that have pictures, and the pictures of each, in the natural order of their names.
+// Links are followed. Throws Error(kNotFound) for no such folder or none with pictures, Error(kIo)
+// for one that cannot be read.
 PictureFolder ListPictureFolder(const std::filesystem::path& folder);
 
 }  // namespace fr

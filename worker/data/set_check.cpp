@@ -112,10 +112,12 @@ class Scanner {
       const Json json = Json::parse(line);
       ImageFault fault;
       fault.index = json.at("index");
-      fault.byte = set_.StoragePosition(fault.index);
       fault.where = set_.Describe(fault.index);
       fault.cause = json.at("cause");
-      if (records != nullptr) fault.key = records->KeyOf(fault.index);
+      if (records != nullptr) {
+        fault.key = records->KeyOf(fault.index);
+        fault.byte = set_.StoragePosition(fault.index);
+      }
       (json.at("kind") == "broken" ? check->broken : check->wrong_size).push_back(std::move(fault));
     }
   }
@@ -123,6 +125,8 @@ class Scanner {
   void ReadEntries(TrainingSetCheck* check) {
     const MappedFile file(out_.FlushedPath(kEntries), true);
     check->duplicates = FindDuplicates(file.bytes());
+    DescribeImages(&check->duplicates.within_identity);
+    DescribeImages(&check->duplicates.across_identities);
     std::vector<bool> has_images(static_cast<std::size_t>(set_.num_identities()), false);
     for (std::size_t at = 0; at < file.bytes().size(); at += sizeof(ImageEntry)) {
       ImageEntry entry;
@@ -131,6 +135,12 @@ class Scanner {
     }
     for (std::size_t i = 0; i < has_images.size(); ++i) {
       if (!has_images[i]) check->empty_identities.push_back(static_cast<std::int64_t>(i));
+    }
+  }
+
+  void DescribeImages(std::vector<DuplicateGroup>* groups) const {
+    for (DuplicateGroup& group : *groups) {
+      for (const std::int64_t image : group.images) group.where.push_back(set_.Describe(image));
     }
   }
 

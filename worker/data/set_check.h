@@ -27,9 +27,10 @@ struct CheckOptions {
 // One image that is not as it should be.
 struct ImageFault {
   std::int64_t index = 0;
-  std::optional<std::uint64_t> key;  // of train.idx
-  std::uint64_t byte = 0;            // where it begins on the disk
-  std::string where;                 // in words
+  // In train.idx and train.rec; other layouts have none.
+  std::optional<std::uint64_t> key;
+  std::optional<std::uint64_t> byte;
+  std::string where;                  // in words
   std::string cause;
 };
 
@@ -58,7 +59,7 @@ struct VerificationSetCheck {
   int width = 0;
 
   std::string unreadable;
-  std::vector<ImageFault> broken;  // `where` names the pair, `byte` is its place in the file
+  std::vector<ImageFault> broken;  // `where` names the pair
   std::vector<ImageFault> wrong_size;
   std::vector<std::int64_t> identical_pairs;      // both images are the same, byte by byte
   std::vector<std::int64_t> contradicting_pairs;  // the same two images are there as same and not

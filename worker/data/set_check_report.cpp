@@ -13,13 +13,14 @@ using Json = nlohmann::ordered_json;
 
 constexpr int kFormat = 1;
 constexpr std::size_t kExamples = 5;
+constexpr std::size_t kGroupMembers = 3;  // of a group, that are named
 
 Json ToJson(const std::vector<ImageFault>& faults) {
   Json list = Json::array();
   for (const ImageFault& fault : faults) {
     Json item = {{"index", fault.index}};
     if (fault.key) item["key"] = *fault.key;
-    item["byte"] = fault.byte;
+    if (fault.byte) item["byte"] = *fault.byte;
     item["where"] = fault.where;
     item["cause"] = fault.cause;
     list.push_back(std::move(item));
@@ -30,7 +31,8 @@ Json ToJson(const std::vector<ImageFault>& faults) {
 Json ToJson(const std::vector<DuplicateGroup>& groups) {
   Json list = Json::array();
   for (const DuplicateGroup& group : groups) {
-    list.push_back({{"images", group.images}, {"identities", group.identities}});
+    list.push_back(
+        {{"images", group.images}, {"identities", group.identities}, {"where", group.where}});
   }
   return list;
 }
@@ -91,11 +93,12 @@ std::string FaultsText(const char* name, const std::vector<ImageFault>& faults) 
 std::string GroupsText(const char* name, const std::vector<DuplicateGroup>& groups) {
   return FindingText(name, std::ssize(groups), Examples(groups, [](const DuplicateGroup& group) {
                        std::string text;
-                       for (std::size_t i = 0; i < std::min(kExamples, group.images.size()); ++i) {
-                         text += fmt::format("{}image {} (identity {})", i == 0 ? "" : ", ",
-                                             group.images[i], group.identities[i]);
+                       for (std::size_t i = 0; i < std::min(kGroupMembers, group.images.size());
+                            ++i) {
+                         text += fmt::format("{}{} (identity {})", i == 0 ? "" : ", ",
+                                             group.where[i], group.identities[i]);
                        }
-                       return text + (group.images.size() > kExamples ? ", ..." : "");
+                       return text + (group.images.size() > kGroupMembers ? ", ..." : "");
                      }));
 }
 

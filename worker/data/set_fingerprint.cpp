@@ -21,10 +21,14 @@ bool HoldsImages(const fs::path& path) {
 }  // namespace
 
 std::string FingerprintOf(const TrainingSet& set) {
+  const bool by_name = LayoutAt(set.path()) == SetLayout::kFolder;
   Checksum positions;
   for (std::int64_t i = 0; i < set.num_images(); ++i) {
     const std::uint64_t position = set.StoragePosition(i);
     positions.Update(&position, sizeof(position));
+    if (!by_name) continue;
+    const std::string name = set.Describe(i);
+    positions.Update(name.c_str(), name.size() + 1);
   }
   std::map<std::string, std::string> files;  // in an order that the file system does not choose
   std::error_code ignored;

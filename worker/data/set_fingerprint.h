@@ -8,8 +8,8 @@
 namespace fr {
 
 // Text that another set has not: its path, how many images and identities it has, where each image
-// lies, and size and time of the files beside each other in its directory that hold images. Does
-// not read the images.
+// lies (in a folder, its name), and size and time of train.rec, train.idx, property and shards.
+// Does not read the images.
 std::string FingerprintOf(const TrainingSet& set);
 
 }  // namespace fr

@@ -67,7 +67,6 @@ void FindBroken(const VerificationSet& set, const std::vector<Look>& looks,
     const auto index = static_cast<std::int64_t>(i);
     ImageFault fault;
     fault.index = index;
-    fault.byte = set.ByteOf(index);
     fault.where = fmt::format("{}: {} image of pair {}", set.path().string(),
                               i % 2 == 0 ? "first" : "second", i / 2);
     fault.cause = look.cause;

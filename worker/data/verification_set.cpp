@@ -1,12 +1,12 @@
 #include "worker/data/verification_set.h"
 
 #include <optional>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "common/base/error.h"
 #include "worker/data/numpy_pickle.h"
-#include "worker/data/pickle.h"
 
 namespace fr {
 namespace {

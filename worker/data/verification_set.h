@@ -29,10 +29,6 @@ class VerificationSet {
   std::string_view image(std::int64_t index) const {
     return images_[static_cast<std::size_t>(index)];
   }
-  // Where it begins in the file.
-  std::uint64_t ByteOf(std::int64_t index) const {
-    return static_cast<std::uint64_t>(image(index).data() - file_->bytes().data());
-  }
   const std::vector<std::uint8_t>& same() const { return same_; }  // 1: one identity
   const std::filesystem::path& path() const { return path_; }
 

@@ -56,6 +56,15 @@ TEST(DecodeImage, WhatIsNoPictureIsAnError) {
   }
 }
 
+// A JPEG may end anywhere: the codec, which is used again, must not remember it.
+TEST(DecodeImage, ABrokenPictureDoesNotSpoilTheNextOne) {
+  const std::string jpeg = EncodeJpeg({16, 16, std::vector<std::uint8_t>(16 * 16 * 3, 77)}, 90);
+  for (std::size_t size = 0; size < jpeg.size(); ++size) {
+    EXPECT_THROW(DecodeImage(jpeg.substr(0, size)), Error) << size;
+    EXPECT_EQ(DecodeImage(jpeg).width, 16) << size;
+  }
+}
+
 TEST(DecodeImage, AnotherSizeIsAnErrorWhereOneIsAgreed) {
   const std::string jpeg = EncodeJpeg({16, 16, std::vector<std::uint8_t>(16 * 16 * 3, 77)}, 90);
   std::vector<std::uint8_t> pixels(112 * 112 * 3);
@@ -103,6 +112,17 @@ TEST(ResizeToCover, KeepsProportionsAndCropsTheRest) {
   for (int y = 0; y < 30; ++y) {
     // Rows 30 to 90 are left, two to one.
     EXPECT_NEAR(resized.pixels[static_cast<std::size_t>(y * 30 * 3)], 2 * (30 + 2 * y + 0.5), 1.01);
+  }
+}
+
+// Wherever a JPEG is cut, the next one is read as if nothing had been.
+TEST(DecodeImage, ABrokenPictureDoesNotHarmTheNext) {
+  const std::string good = EncodeJpeg({16, 20, std::vector<std::uint8_t>(16 * 20 * 3, 99)}, 90);
+  for (std::size_t size = 0; size < good.size(); ++size) {
+    EXPECT_THROW(DecodeImage(good.substr(0, size)), Error) << size;
+    const Image image = DecodeImage(good);
+    EXPECT_EQ(image.height, 16) << size;
+    EXPECT_EQ(image.width, 20) << size;
   }
 }
 

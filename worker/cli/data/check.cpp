@@ -50,7 +50,7 @@ int Check(const Arguments& arguments) {
   CheckOptions options = arguments.options;
   options.report = ReportOnStderr("check", "images");
   try {
-    if (fs::is_regular_file(arguments.path)) {
+    if (IsVerificationFile(arguments.path)) {
       return Report(CheckVerificationSet(arguments.path, options), arguments);
     }
     return CheckTraining(arguments, options);

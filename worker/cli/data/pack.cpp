@@ -2,13 +2,17 @@
 
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "common/base/error.h"
 #include "common/cli/progress.h"
 #include "common/cli/run_command.h"
+#include "worker/cli/data/alignment_options.h"
 #include "worker/cli/data/commands.h"
 #include "worker/data/inspect.h"
 
@@ -18,11 +22,28 @@ namespace {
 struct Arguments {
   std::string folder;
   std::string directory;
+  bool align = false;
+  AlignmentOptions alignment;
   PackOptions options;
 };
 
+// Pictures are cut to their aligned faces before they are packed.
+void PrepareByAligning(const Arguments& arguments, PackOptions* options) {
+  options->prepare = [find = arguments.alignment.Open(), folder = arguments.folder,
+                      side = options->side](const std::filesystem::path& path, const Image& image) {
+    const std::string name = path.lexically_relative(folder).generic_string();
+    std::optional<Image> face = AlignPicture(find, name, image, side);
+    if (!face) throw Error(ErrorCode::kDataLoss, "no face");
+    return *std::move(face);
+  };
+  options->prepare_key = arguments.alignment.Fingerprint();
+}
+
 int Pack(const Arguments& arguments) {
   PackOptions options = arguments.options;
+  if (arguments.align || arguments.alignment.given()) {
+    PrepareByAligning(arguments, &options);
+  }
   options.report = ReportOnStderr("pack", "pictures");
   const PackedSet packed = PackFolder(arguments.folder, arguments.directory, options);
   for (const std::string& broken : packed.broken) fmt::print(stderr, "left out: {}\n", broken);
@@ -59,6 +80,10 @@ void AddPack(CLI::App& app, ChosenCommand* chosen) {
       ->capture_default_str();
   command->add_flag("--skip-broken", options.skip_broken,
                     "Leave pictures out that cannot be read, naming them, instead of ending");
+  command->add_flag("--align", arguments->align,
+                    "Pack the aligned face of each picture, as fr-data align cuts it; one without "
+                    "a face counts as broken");
+  AddAlignmentOptions(command, &arguments->alignment);
   AddThreads(command, &options.threads);
   command->callback([arguments, chosen] { *chosen = [arguments] { return Pack(*arguments); }; });
 }

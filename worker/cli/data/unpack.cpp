@@ -1,6 +1,5 @@
 #include "worker/data/unpack.h"
 
-#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -22,7 +21,7 @@ struct Arguments {
 int Unpack(const Arguments& arguments) {
   UnpackOptions options = arguments.options;
   options.report = ReportOnStderr("unpack", "images");
-  if (std::filesystem::is_regular_file(arguments.path)) {
+  if (IsVerificationFile(arguments.path)) {
     const auto set = VerificationSet::Open(arguments.path);
     UnpackVerificationSet(set, arguments.out, options);
     fmt::print("{}: {} images, and pairs.csv\n", arguments.out, set.num_images());
