@@ -61,17 +61,18 @@ struct Task {
 };
 
 // JPEGs first, so that a.jpg stays a.jpg, and a.png beside it becomes a.png.jpg.
-std::vector<Task> TasksOf(const std::string& identity, std::vector<fs::path> pictures) {
+std::vector<Task> TasksOf(const IdentityFolder& identity) {
+  std::vector<std::string> pictures = identity.pictures;
   std::stable_partition(pictures.begin(), pictures.end(),
-                        [](const fs::path& p) { return p.extension() == ".jpg"; });
+                        [](const std::string& p) { return fs::path(p).extension() == ".jpg"; });
   std::set<std::string> taken;
   std::vector<Task> tasks;
-  for (const fs::path& picture : pictures) {
-    const std::string name = picture.filename().string();
-    std::string face = picture.stem().string() + ".jpg";
-    if (!taken.insert(face).second) face = name + ".jpg";
+  for (const std::string& picture : pictures) {
+    std::string face = fs::path(picture).stem().string() + ".jpg";
+    if (!taken.insert(face).second) face = picture + ".jpg";
     taken.insert(face);
-    tasks.push_back({fmt::format("{}/{}", identity, name), fmt::format("{}/{}", identity, face)});
+    tasks.push_back(
+        {fmt::format("{}/{}", identity.name, picture), fmt::format("{}/{}", identity.name, face)});
   }
   return tasks;
 }
@@ -94,14 +95,14 @@ class FolderAligner {
   AlignedFolder Run() {
     const PictureFolder listed = ListPictureFolder(folder_);
     std::int64_t total = 0;
-    for (const IdentityFolder& identity : listed.identities) total += identity.num_pictures;
+    for (const IdentityFolder& identity : listed.identities) total += identity.num_pictures();
     std::int64_t done = 0;
     std::vector<Task> tasks;
     options_.report.progress(done, total);
     for (const IdentityFolder& identity : listed.identities) {
       MakeFolder(out_ / identity.name);
       RemoveLeftovers(out_ / identity.name);
-      for (Task& task : TasksOf(identity.name, ListPictures(folder_ / identity.name))) {
+      for (Task& task : TasksOf(identity)) {
         tasks.push_back(std::move(task));
       }
       if (std::ssize(tasks) < kPicturesPerThread * options_.threads) continue;
