@@ -63,16 +63,17 @@ struct Task {
 // JPEGs first, so that a.jpg stays a.jpg, and a.png beside it becomes a.png.jpg.
 std::vector<Task> TasksOf(const IdentityFolder& identity) {
   std::vector<std::string> pictures = identity.pictures;
-  std::stable_partition(pictures.begin(), pictures.end(),
-                        [](const std::string& p) { return fs::path(p).extension() == ".jpg"; });
+  std::stable_partition(pictures.begin(), pictures.end(), [](const std::string& name) {
+    return fs::path(name).extension() == ".jpg";
+  });
   std::set<std::string> taken;
   std::vector<Task> tasks;
-  for (const std::string& picture : pictures) {
-    std::string face = fs::path(picture).stem().string() + ".jpg";
-    if (!taken.insert(face).second) face = picture + ".jpg";
+  for (const std::string& name : pictures) {
+    std::string face = fs::path(name).stem().string() + ".jpg";
+    if (!taken.insert(face).second) face = name + ".jpg";
     taken.insert(face);
     tasks.push_back(
-        {fmt::format("{}/{}", identity.name, picture), fmt::format("{}/{}", identity.name, face)});
+        {fmt::format("{}/{}", identity.name, name), fmt::format("{}/{}", identity.name, face)});
   }
   return tasks;
 }

@@ -1,7 +1,6 @@
 #include "worker/data/sampler.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include <fmt/format.h>
 
@@ -17,28 +16,12 @@ constexpr std::uint64_t kWindowStream = 1;
 constexpr std::uint64_t kOriginStream = 2;
 constexpr std::uint64_t kIdentityStream = 3;
 
-std::vector<std::uint32_t> StorageOrder(const TrainingSet& set) {
-  const auto count = static_cast<std::size_t>(set.num_images());
-  bool ascending = true;
-  for (std::size_t i = 1; i < count && ascending; ++i) {
-    ascending = set.StoragePosition(static_cast<std::int64_t>(i) - 1) <
-                set.StoragePosition(static_cast<std::int64_t>(i));
-  }
-  if (ascending) return {};
-  std::vector<std::uint32_t> order(count);
-  std::iota(order.begin(), order.end(), 0U);
-  std::sort(order.begin(), order.end(), [&set](std::uint32_t a, std::uint32_t b) {
-    return set.StoragePosition(a) < set.StoragePosition(b);
-  });
-  return order;
-}
-
 }  // namespace
 
 Sampler::Sampler(const TrainingSet& set, const SamplerOptions& options)
     : set_(set), options_(options), count_(set.num_images()) {
   options_.window = std::min(options_.window, count_);
-  if (options_.sampling == Sampling::kWindows) storage_order_ = StorageOrder(set);
+  if (options_.sampling == Sampling::kWindows) storage_order_.emplace(set);
   if (options_.sampling != Sampling::kIdentities) return;
   identities_ = set.ImagesByIdentity();
   for (std::int64_t i = 0; i < identities_.num_identities(); ++i) {
@@ -80,15 +63,11 @@ Sampler::Window Sampler::WindowAt(std::int64_t epoch, std::int64_t slot) const {
           MixKeys(key, static_cast<std::uint64_t>(window))};
 }
 
-std::int64_t Sampler::ImageInStorage(std::int64_t rank) const {
-  return storage_order_.empty() ? rank : storage_order_[static_cast<std::size_t>(rank)];
-}
-
 std::int64_t Sampler::InWindows(std::int64_t epoch, std::int64_t position) const {
   const Window window = WindowAt(epoch, position / options_.window);
   const SampleOrder order(window.key, epoch, window.size);
-  return ImageInStorage((Origin(epoch) + window.first + order[position % options_.window]) %
-                        count_);
+  return (
+      *storage_order_)[(Origin(epoch) + window.first + order[position % options_.window]) % count_];
 }
 
 std::int64_t Sampler::OfIdentities(std::int64_t epoch, std::int64_t position) const {
@@ -113,6 +92,7 @@ std::int64_t Sampler::OfIdentities(std::int64_t epoch, std::int64_t position) co
 
 void Sampler::Prefetch(std::int64_t epoch, std::int64_t begin, std::int64_t end) const {
   if (options_.sampling != Sampling::kWindows) return;
+  const StorageOrder& order = *storage_order_;
   const std::int64_t window_count = (count_ + options_.window - 1) / options_.window;
   // Windows that begin in [begin, end).
   const std::int64_t last = std::min((end + options_.window - 1) / options_.window, window_count);
@@ -120,10 +100,8 @@ void Sampler::Prefetch(std::int64_t epoch, std::int64_t begin, std::int64_t end)
     const Window window = WindowAt(epoch, slot);
     const std::int64_t first = (Origin(epoch) + window.first) % count_;
     const std::int64_t until_end = std::min(window.size, count_ - first);
-    set_.Prefetch(ImageInStorage(first), ImageInStorage(first + until_end - 1));
-    if (until_end < window.size) {
-      set_.Prefetch(ImageInStorage(0), ImageInStorage(window.size - until_end - 1));
-    }
+    set_.Prefetch(order[first], order[first + until_end - 1]);
+    if (until_end < window.size) set_.Prefetch(order[0], order[window.size - until_end - 1]);
   }
 }
 

@@ -3,9 +3,10 @@
 // ranks or threads. So a run continues with the images it would have seen, on any number of ranks.
 
 #include <cstdint>
-#include <memory>
+#include <optional>
 #include <vector>
 
+#include "worker/data/storage_order.h"
 #include "worker/data/training_set.h"
 
 namespace fr {
@@ -30,13 +31,6 @@ struct SamplerOptions {
   // of these identities comes once before any comes again, and so do the images of an identity. One
   // that has fewer gives some of them twice.
   std::int64_t images_per_identity = 4;
-};
-
-// Images in the order they lie in: [begin, end) of Sampler's storage order.
-struct StorageRange {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-  bool operator==(const StorageRange&) const = default;
 };
 
 // Thread-safe.
@@ -68,13 +62,11 @@ class Sampler {
   std::int64_t OfIdentities(std::int64_t epoch, std::int64_t position) const;
   Window WindowAt(std::int64_t epoch, std::int64_t slot) const;
   std::int64_t Origin(std::int64_t epoch) const;
-  std::int64_t ImageInStorage(std::int64_t rank) const;
 
   const TrainingSet& set_;
   SamplerOptions options_;
   std::int64_t count_;
-  // kWindows: images in ascending order of their place; empty if that is 0, 1, 2...
-  std::vector<std::uint32_t> storage_order_;
+  std::optional<StorageOrder> storage_order_;   // kWindows
   IdentityImages identities_;                   // kIdentities
   std::vector<std::uint32_t> with_two_images_;  // of these
 };
