@@ -115,16 +115,5 @@ TEST(ResizeToCover, KeepsProportionsAndCropsTheRest) {
   }
 }
 
-// Wherever a JPEG is cut, the next one is read as if nothing had been.
-TEST(DecodeImage, ABrokenPictureDoesNotHarmTheNext) {
-  const std::string good = EncodeJpeg({16, 20, std::vector<std::uint8_t>(16 * 20 * 3, 99)}, 90);
-  for (std::size_t size = 0; size < good.size(); ++size) {
-    EXPECT_THROW(DecodeImage(good.substr(0, size)), Error) << size;
-    const Image image = DecodeImage(good);
-    EXPECT_EQ(image.height, 16) << size;
-    EXPECT_EQ(image.width, 20) << size;
-  }
-}
-
 }  // namespace
 }  // namespace fr
