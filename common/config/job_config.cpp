@@ -202,6 +202,7 @@ void CheckPaths(const JobSpec& spec, YamlMessage* yaml) {
   }
   if (!data.has_train()) return;
   CheckTrainingSet(data.train(), yaml);
+  if (!fs::exists(data.train(), error)) return;  // the sets beside it are missing, too
   int index = 0;
   for (const std::string& entry : data.validation()) {
     const std::string key = fmt::format("data.validation[{}]", index++);

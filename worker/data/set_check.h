@@ -30,7 +30,7 @@ struct ImageFault {
   // In train.idx and train.rec; other layouts have none.
   std::optional<std::uint64_t> key;
   std::optional<std::uint64_t> byte;
-  std::string where;                  // in words
+  std::string where;  // in words
   std::string cause;
 };
 

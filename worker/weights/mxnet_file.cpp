@@ -9,11 +9,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/base/byte_cursor.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/base/mapped_file.h"
 #include "common/base/quoted.h"
-#include "common/base/byte_cursor.h"
 
 namespace fr {
 namespace {

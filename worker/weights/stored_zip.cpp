@@ -5,9 +5,9 @@
 #include <fmt/format.h>
 #include <zlib.h>
 
+#include "common/base/byte_cursor.h"
 #include "common/base/error.h"
 #include "common/base/quoted.h"
-#include "common/base/byte_cursor.h"
 
 namespace fr {
 namespace {

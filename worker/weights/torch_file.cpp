@@ -9,11 +9,11 @@
 
 #include <fmt/format.h>
 
+#include "common/base/byte_cursor.h"
 #include "common/base/error.h"
 #include "common/base/mapped_file.h"
 #include "common/base/quoted.h"
 #include "worker/data/pickle.h"
-#include "common/base/byte_cursor.h"
 #include "worker/weights/stored_zip.h"
 #include "worker/weights/torch_pickle.h"
 
