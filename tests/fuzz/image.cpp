@@ -1,6 +1,6 @@
 // Pictures of every kind, of the one size that is asked for: others end at their headers.
 
-#include "worker/data/image.h"
+#include "worker/data/images/image.h"
 
 #include <vector>
 

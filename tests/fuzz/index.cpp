@@ -2,9 +2,9 @@
 
 #include "common/base/checksum.h"
 #include "tests/fuzz/fuzz.h"
-#include "worker/data/record_index.h"
-#include "worker/data/record_layout.h"
-#include "worker/data/shard_index.h"
+#include "worker/data/records/record_index.h"
+#include "worker/data/records/record_layout.h"
+#include "worker/data/shards/shard_index.h"
 
 FR_FUZZ_TARGET(bytes) {
   if (bytes.starts_with("FRSHARD1")) {

@@ -1,9 +1,9 @@
 // Pickles: as plain values, as a verification set, and with PyTorch's names.
 
-#include "worker/data/pickle.h"
+#include "worker/data/pickle/pickle.h"
 
 #include "tests/fuzz/fuzz.h"
-#include "worker/data/verification_set.h"
+#include "worker/data/verification/verification_set.h"
 
 static void ReadPlain(std::string_view bytes) {
   try {

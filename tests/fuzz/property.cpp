@@ -1,5 +1,5 @@
 #include "tests/fuzz/fuzz.h"
-#include "worker/data/set_property.h"
+#include "worker/data/records/set_property.h"
 
 FR_FUZZ_TARGET(bytes) {
   const fr::SetProperty property = fr::ParseProperty(bytes, "property");

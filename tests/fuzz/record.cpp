@@ -1,8 +1,8 @@
 // Records of train.rec: one after the other from the beginning, and at the last byte but a few.
 
 #include "tests/fuzz/fuzz.h"
-#include "worker/data/record_file.h"
-#include "worker/data/record_layout.h"
+#include "worker/data/records/record_file.h"
+#include "worker/data/records/record_layout.h"
 
 FR_FUZZ_TARGET(bytes) {
   fr::ImageRecord record;

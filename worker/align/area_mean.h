@@ -1,7 +1,7 @@
 #pragma once
 // Pictures made smaller for the networks of MTCNN.
 
-#include "worker/data/image.h"
+#include "worker/data/images/image.h"
 
 namespace fr {
 

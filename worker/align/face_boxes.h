@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "worker/data/similarity.h"
+#include "worker/data/images/similarity.h"
 
 namespace fr {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "worker/align/face_boxes.h"
-#include "worker/data/image.h"
+#include "worker/data/images/image.h"
 
 namespace fr {
 

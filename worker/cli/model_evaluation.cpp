@@ -21,7 +21,7 @@
 #include "common/cli/table.h"
 #include "common/cli/text.h"
 #include "worker/cli/model_commands.h"
-#include "worker/data/verification_set.h"
+#include "worker/data/verification/verification_set.h"
 #include "worker/eval/verifier.h"
 #include "worker/model/embed.h"
 #include "worker/model/import.h"

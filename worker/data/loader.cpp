@@ -17,7 +17,7 @@
 #include "common/base/error.h"
 #include "common/base/logging.h"
 #include "common/base/random.h"
-#include "worker/data/image.h"
+#include "worker/data/images/image.h"
 
 namespace fr {
 namespace {

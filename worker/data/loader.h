@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "worker/data/augment.h"
+#include "worker/data/images/augment.h"
 #include "worker/data/sampler.h"
 #include "worker/data/training_set.h"
 

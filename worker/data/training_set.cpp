@@ -7,10 +7,10 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
-#include "worker/data/folder_set.h"
-#include "worker/data/image.h"
-#include "worker/data/record_set.h"
-#include "worker/data/tar_set.h"
+#include "worker/data/folders/folder_set.h"
+#include "worker/data/images/image.h"
+#include "worker/data/records/record_set.h"
+#include "worker/data/shards/tar_set.h"
 
 namespace fr {
 

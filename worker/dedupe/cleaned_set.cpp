@@ -8,7 +8,7 @@
 #include "common/base/checksum.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
-#include "worker/data/record_set_writer.h"
+#include "worker/data/records/record_set_writer.h"
 
 namespace fr {
 namespace {

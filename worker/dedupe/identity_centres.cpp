@@ -8,7 +8,7 @@
 
 #include "common/base/error.h"
 #include "common/base/parallel.h"
-#include "worker/data/image.h"
+#include "worker/data/images/image.h"
 
 namespace fr {
 namespace {

@@ -7,7 +7,7 @@
 #include "common/base/error.h"
 #include "worker/backbones/preprocessing.h"
 #include "worker/comm/communicator.h"
-#include "worker/data/image.h"
+#include "worker/data/images/image.h"
 #include "worker/eval/verification_metrics.h"
 
 namespace fr {

@@ -8,7 +8,7 @@
 
 #include "proto/metrics.pb.h"
 #include "worker/data/loader.h"
-#include "worker/data/verification_set.h"
+#include "worker/data/verification/verification_set.h"
 
 namespace fr {
 

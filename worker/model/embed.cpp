@@ -8,7 +8,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
-#include "worker/data/image.h"
+#include "worker/data/images/image.h"
 #include "worker/train/network_input.h"
 
 namespace fr {

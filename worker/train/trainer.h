@@ -13,7 +13,7 @@
 #include "proto/job.pb.h"
 #include "worker/checkpoint/checkpoint.h"
 #include "worker/data/training_set.h"
-#include "worker/data/verification_set.h"
+#include "worker/data/verification/verification_set.h"
 #include "worker/train/sample_position.h"
 
 namespace fr {

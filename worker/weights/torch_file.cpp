@@ -13,7 +13,7 @@
 #include "common/base/error.h"
 #include "common/base/mapped_file.h"
 #include "common/base/quoted.h"
-#include "worker/data/pickle.h"
+#include "worker/data/pickle/pickle.h"
 #include "worker/weights/stored_zip.h"
 #include "worker/weights/torch_pickle.h"
 

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "worker/data/pickle.h"
+#include "worker/data/pickle/pickle.h"
 #include "worker/weights/host_tensor.h"
 
 namespace fr {

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "tests/temporary_directory.h"
-#include "worker/data/image.h"
-#include "worker/data/record_set_writer.h"
+#include "worker/data/images/image.h"
+#include "worker/data/records/record_set_writer.h"
 
 namespace fr {
 

@@ -12,7 +12,7 @@
 
 #include "common/base/error.h"
 #include "tests/worker/data/grey_set.h"
-#include "worker/data/record_set.h"
+#include "worker/data/records/record_set.h"
 
 namespace fr {
 namespace {

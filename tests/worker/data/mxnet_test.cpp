@@ -12,10 +12,10 @@
 #include "tests/temporary_directory.h"
 #include "tests/worker/data/record_bytes.h"
 #include "tests/worker/python.h"
-#include "worker/data/record_check.h"
-#include "worker/data/record_file.h"
-#include "worker/data/record_set.h"
-#include "worker/data/record_writer.h"
+#include "worker/data/records/record_check.h"
+#include "worker/data/records/record_file.h"
+#include "worker/data/records/record_set.h"
+#include "worker/data/records/record_writer.h"
 
 namespace fr {
 namespace {

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "worker/data/tar_writer.h"
+#include "worker/data/shards/tar_writer.h"
 
 namespace fr {
 

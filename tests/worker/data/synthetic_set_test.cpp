@@ -12,8 +12,8 @@
 
 #include "common/base/file.h"
 #include "tests/temporary_directory.h"
-#include "worker/data/image.h"
-#include "worker/data/verification_set.h"
+#include "worker/data/images/image.h"
+#include "worker/data/verification/verification_set.h"
 
 namespace fr {
 namespace {

@@ -10,7 +10,7 @@
 #include "common/base/file.h"
 #include "tests/worker/data/grey_set.h"
 #include "tests/worker/data/shard_files.h"
-#include "worker/data/inspect.h"
+#include "worker/data/check/inspect.h"
 
 namespace fr {
 namespace {

@@ -9,7 +9,7 @@
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "tests/worker/data/grey_set.h"
-#include "worker/data/record_set.h"
+#include "worker/data/records/record_set.h"
 
 namespace fr {
 namespace {

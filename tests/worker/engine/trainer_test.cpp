@@ -15,7 +15,7 @@
 #include "common/store/run_store.h"
 #include "tests/temporary_directory.h"
 #include "worker/comm/communicator.h"
-#include "worker/data/record_set.h"
+#include "worker/data/records/record_set.h"
 #include "worker/data/synth/synthetic_set.h"
 #include "worker/telemetry/run_link.h"
 

@@ -9,7 +9,7 @@
 #include "common/cli/text.h"
 #include "worker/cli/data/alignment_options.h"
 #include "worker/cli/data/commands.h"
-#include "worker/data/align_folder.h"
+#include "worker/data/prepare/align_folder.h"
 
 namespace fr {
 namespace {

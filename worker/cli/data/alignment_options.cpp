@@ -5,7 +5,7 @@
 #include "common/base/checksum.h"
 #include "common/base/file.h"
 #include "worker/cli/data/engine_commands.h"
-#include "worker/data/landmarks.h"
+#include "worker/data/images/landmarks.h"
 
 namespace fr {
 

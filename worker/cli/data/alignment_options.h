@@ -5,7 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "worker/data/align_folder.h"
+#include "worker/data/prepare/align_folder.h"
 
 namespace fr {
 

@@ -10,8 +10,8 @@
 #include "common/cli/run_command.h"
 #include "worker/cli/data/commands.h"
 #include "worker/cli/data/temporary_folder.h"
-#include "worker/data/set_check.h"
-#include "worker/data/set_check_report.h"
+#include "worker/data/check/set_check.h"
+#include "worker/data/check/set_check_report.h"
 
 namespace fr {
 namespace {

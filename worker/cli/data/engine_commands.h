@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "worker/data/align_folder.h"
+#include "worker/data/prepare/align_folder.h"
 
 namespace fr {
 

@@ -8,8 +8,8 @@
 #include "common/base/error.h"
 #include "common/cli/run_command.h"
 #include "worker/cli/data/commands.h"
-#include "worker/data/rebuild_index.h"
-#include "worker/data/shard_index.h"
+#include "worker/data/records/rebuild_index.h"
+#include "worker/data/shards/shard_index.h"
 #include "worker/data/training_set.h"
 
 namespace fr {

@@ -1,4 +1,4 @@
-#include "worker/data/inspect.h"
+#include "worker/data/check/inspect.h"
 
 #include <memory>
 #include <string>

@@ -1,4 +1,4 @@
-#include "worker/data/pack.h"
+#include "worker/data/prepare/pack.h"
 
 #include <cstdio>
 #include <memory>
@@ -14,7 +14,7 @@
 #include "common/cli/run_command.h"
 #include "worker/cli/data/alignment_options.h"
 #include "worker/cli/data/commands.h"
-#include "worker/data/inspect.h"
+#include "worker/data/check/inspect.h"
 
 namespace fr {
 namespace {

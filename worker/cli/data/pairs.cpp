@@ -6,8 +6,8 @@
 #include "common/cli/progress.h"
 #include "common/cli/run_command.h"
 #include "worker/cli/data/commands.h"
-#include "worker/data/inspect.h"
-#include "worker/data/make_verification.h"
+#include "worker/data/check/inspect.h"
+#include "worker/data/verification/make_verification.h"
 
 namespace fr {
 namespace {

@@ -5,8 +5,8 @@
 
 #include "common/cli/run_command.h"
 #include "worker/cli/data/commands.h"
+#include "worker/data/shards/write_shards.h"
 #include "worker/data/training_set.h"
-#include "worker/data/write_shards.h"
 
 namespace fr {
 

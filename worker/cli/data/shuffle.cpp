@@ -1,4 +1,4 @@
-#include "worker/data/shuffle.h"
+#include "worker/data/prepare/shuffle.h"
 
 #include <cstdint>
 #include <memory>
@@ -9,7 +9,7 @@
 #include "common/cli/progress.h"
 #include "common/cli/run_command.h"
 #include "worker/cli/data/commands.h"
-#include "worker/data/inspect.h"
+#include "worker/data/check/inspect.h"
 
 namespace fr {
 namespace {

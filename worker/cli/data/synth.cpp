@@ -6,7 +6,7 @@
 #include "common/cli/progress.h"
 #include "common/cli/run_command.h"
 #include "worker/cli/data/commands.h"
-#include "worker/data/inspect.h"
+#include "worker/data/check/inspect.h"
 #include "worker/data/synth/synthetic_set.h"
 
 namespace fr {

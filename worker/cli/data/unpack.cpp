@@ -1,4 +1,4 @@
-#include "worker/data/unpack.h"
+#include "worker/data/prepare/unpack.h"
 
 #include <memory>
 #include <string>

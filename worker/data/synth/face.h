@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "common/base/random.h"
-#include "worker/data/image.h"
+#include "worker/data/images/image.h"
 
 namespace fr {
 

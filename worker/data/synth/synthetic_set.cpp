@@ -8,10 +8,10 @@
 
 #include "common/base/error.h"
 #include "common/base/parallel.h"
-#include "worker/data/record_set_writer.h"
+#include "worker/data/records/record_set_writer.h"
 #include "worker/data/synth/face.h"
-#include "worker/data/verification_pairs.h"
-#include "worker/data/verification_set_writer.h"
+#include "worker/data/verification/verification_pairs.h"
+#include "worker/data/verification/verification_set_writer.h"
 
 namespace fr {
 namespace {

@@ -17,7 +17,7 @@
 #include "common/cli/run_command.h"
 #include "common/cli/text.h"
 #include "worker/cli/data/engine_commands.h"
-#include "worker/data/identity_names.h"
+#include "worker/data/folders/identity_names.h"
 #include "worker/dedupe/cleaned_set.h"
 #include "worker/dedupe/identity_centres.h"
 #include "worker/dedupe/match.h"
