@@ -94,6 +94,7 @@ void Sampler::Prefetch(std::int64_t epoch, std::int64_t begin, std::int64_t end)
   if (options_.sampling != Sampling::kWindows) return;
   const StorageOrder& order = *storage_order_;
   const std::int64_t window_count = (count_ + options_.window - 1) / options_.window;
+  begin = std::max<std::int64_t>(begin, 0);
   // Windows that begin in [begin, end).
   const std::int64_t last = std::min((end + options_.window - 1) / options_.window, window_count);
   for (std::int64_t slot = (begin + options_.window - 1) / options_.window; slot < last; ++slot) {

@@ -48,7 +48,7 @@ class Sampler {
   std::int64_t operator()(std::int64_t epoch, std::int64_t position) const;
 
   // Asks the system to read what comes at positions [begin, end) of the epoch into memory; only
-  // kWindows does. `end` may lie beyond the epoch.
+  // kWindows does. Either may lie beyond the epoch.
   void Prefetch(std::int64_t epoch, std::int64_t begin, std::int64_t end) const;
 
  private:

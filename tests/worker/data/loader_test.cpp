@@ -202,6 +202,27 @@ TEST_F(LoaderTest, AugmentationDependsOnThePositionAlone) {
   EXPECT_EQ(images(0, 5, 1), images(3, 5, 3));
 }
 
+// Batches of several windows, and windows of several batches, over epochs.
+TEST_F(LoaderTest, WindowsNeedNotFitTheBatch) {
+  const RecordSet set(path());
+  for (const std::int64_t window : {1, 2, 4, 7, 15, 100}) {
+    LoaderOptions options;
+    options.sampler.sampling = Sampling::kWindows;
+    options.sampler.window = window;
+    options.total_batch = options.slice_end = 5;
+    Loader loader(set, options);
+    Batch batch;
+    for (int epoch = 0; epoch < 3; ++epoch) {
+      std::set<int> seen;
+      for (int i = 0; i < 3; ++i) {
+        loader.Next(&batch);
+        for (int k = 0; k < 5; ++k) seen.insert((batch.images[k * 16 * 16 * 3] + 8) / 16);
+      }
+      EXPECT_EQ(seen.size(), 15U) << "window " << window;
+    }
+  }
+}
+
 // Four batches' memory goes round, and no more is asked for.
 TEST_F(LoaderTest, MemoryIsUsedAgain) {
   const RecordSet set(path());

@@ -137,6 +137,7 @@ TEST(Sampler, WindowsAreReadAheadWhole) {
   EXPECT_EQ(read_ahead(20, 25), window(20, 30));
   EXPECT_EQ(read_ahead(21, 30), std::set<std::int64_t>{});
   EXPECT_EQ(read_ahead(85, 120), window(90, 95));
+  EXPECT_EQ(read_ahead(-50, 1), window(0, 10));
   std::set<std::int64_t> whole = read_ahead(0, 95);
   EXPECT_EQ(whole.size(), 95U);
 }
