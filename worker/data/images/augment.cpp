@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/base/random.h"
+#include "worker/data/images/float_pixel.h"
 #include "worker/data/images/image.h"
 
 namespace fr {
@@ -26,11 +27,9 @@ std::uint8_t* At(std::uint8_t* pixels, int width, int y, int x) {
   return pixels + (static_cast<std::ptrdiff_t>(y) * width + x) * 3;
 }
 
-std::uint8_t ToByte(float value) {
-  return static_cast<std::uint8_t>(std::clamp(value, 0.0F, 255.0F) + 0.5F);
-}
+float Clamp(float value) { return std::min(std::max(value, 0.0F), 255.0F); }
 
-float Grey(const std::uint8_t* pixel) {
+float GreyOf(const FloatPixel& pixel) {
   return 0.299F * pixel[0] + 0.587F * pixel[1] + 0.114F * pixel[2];
 }
 
@@ -79,21 +78,16 @@ std::vector<float> GaussianTaps(double sigma) {
   return taps;
 }
 
-// `count` values, `stride` apart from their neighbours in the direction of the blur, of which there
-// are `length` after each other.
-void BlurRows(const std::vector<float>& taps, int length, std::ptrdiff_t stride, const float* from,
-              float* to) {
-  const int radius = static_cast<int>(taps.size()) - 1;
-  for (int i = 0; i < length; ++i) {
-    const float* centre = from + i * stride;
-    float* out = to + i * stride;
-    for (std::ptrdiff_t c = 0; c < stride; ++c) out[c] = taps[0] * centre[c];
-    for (int k = 1; k <= radius; ++k) {
-      const float* before = from + std::max(i - k, 0) * stride;
-      const float* after = from + std::min(i + k, length - 1) * stride;
-      const float weight = taps[static_cast<std::size_t>(k)];
-      for (std::ptrdiff_t c = 0; c < stride; ++c) out[c] += weight * (before[c] + after[c]);
-    }
+// out[i] = the sum of taps[|k|] in[i + k step], for `count` values i. Plain loops over neighbours
+// in memory, which the compiler makes vectors of.
+void Convolve(const std::vector<float>& taps, std::ptrdiff_t step, std::ptrdiff_t count,
+              const float* in, float* out) {
+  for (std::ptrdiff_t i = 0; i < count; ++i) out[i] = taps[0] * in[i];
+  for (std::size_t k = 1; k < taps.size(); ++k) {
+    const float weight = taps[k];
+    const float* before = in - static_cast<std::ptrdiff_t>(k) * step;
+    const float* after = in + static_cast<std::ptrdiff_t>(k) * step;
+    for (std::ptrdiff_t i = 0; i < count; ++i) out[i] += weight * (before[i] + after[i]);
   }
 }
 
@@ -110,23 +104,27 @@ void KeepRectangle(int top, int bottom, int left, int right, int height, int wid
 
 void ChangeColors(double brightness, double contrast, double saturation, int height, int width,
                   std::uint8_t* pixels) {
-  const std::ptrdiff_t count = static_cast<std::ptrdiff_t>(height) * width;
+  const std::size_t count = static_cast<std::size_t>(height) * static_cast<std::size_t>(width) * 3;
+  static thread_local std::vector<float> values;  // large: asked for once
+  static thread_local std::vector<float> changed;
+  values.resize(count + 1);
+  changed.resize(count + 1);
   const auto bright = static_cast<float>(brightness);
-  double sum = 0;
-  for (std::ptrdiff_t i = 0; i < count; ++i) {
-    std::uint8_t* pixel = pixels + i * 3;
-    for (int c = 0; c < 3; ++c) pixel[c] = ToByte(pixel[c] * bright);
-    sum += Grey(pixel);
-  }
+  for (std::size_t i = 0; i < count; ++i) values[i] = Clamp(bright * pixels[i]);
+
+  FloatPixel sum = {};
+  for (std::size_t i = 0; i < count; i += 3) sum += LoadPixel(&values[i]);
+  const float mean = GreyOf(sum) * 3 / static_cast<float>(count);
   const auto factor = static_cast<float>(contrast);
-  const auto mean = static_cast<float>(sum / static_cast<double>(count));
+  const float offset = mean * (1 - factor);
+  for (std::size_t i = 0; i < count; ++i) values[i] = Clamp(values[i] * factor + offset);
+
   const auto vivid = static_cast<float>(saturation);
-  for (std::ptrdiff_t i = 0; i < count; ++i) {
-    std::uint8_t* pixel = pixels + i * 3;
-    for (int c = 0; c < 3; ++c) pixel[c] = ToByte(mean + factor * (pixel[c] - mean));
-    const float grey = Grey(pixel);
-    for (int c = 0; c < 3; ++c) pixel[c] = ToByte(grey + vivid * (pixel[c] - grey));
+  for (std::size_t i = 0; i < count; i += 3) {
+    const FloatPixel pixel = LoadPixel(&values[i]);
+    StorePixel(pixel * vivid + GreyOf(pixel) * (1 - vivid), &changed[i]);
   }
+  ToBytes(changed.data(), count, pixels);
 }
 
 void LowerResolution(int small_height, int small_width, int height, int width,
@@ -138,15 +136,31 @@ void LowerResolution(int small_height, int small_width, int height, int width,
 
 void Blur(double sigma, int height, int width, std::uint8_t* pixels) {
   const std::vector<float> taps = GaussianTaps(sigma);
-  const auto count = static_cast<std::size_t>(height) * static_cast<std::size_t>(width) * 3;
-  std::vector<float> values(pixels, pixels + count);
-  std::vector<float> along_rows(count);
+  const int radius = static_cast<int>(taps.size()) - 1;
+  const std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(width) * 3;
+  std::vector<float> row(static_cast<std::size_t>((width + 2 * radius) * 3));
+  static thread_local std::vector<float> rows;  // large: asked for once
+  rows.resize(static_cast<std::size_t>((height + 2 * radius) * stride));
+  const auto row_at = [&](int y) { return rows.data() + (y + radius) * stride; };
   for (int y = 0; y < height; ++y) {
-    const std::ptrdiff_t row = static_cast<std::ptrdiff_t>(y) * width * 3;
-    BlurRows(taps, width, 3, values.data() + row, along_rows.data() + row);
+    const std::uint8_t* from = pixels + y * stride;
+    float* inside = row.data() + radius * 3;
+    std::copy(from, from + stride, inside);
+    for (int x = 0; x < radius * 3; ++x) {
+      row[static_cast<std::size_t>(x)] = from[x % 3];
+      inside[stride + x] = from[stride - 3 + x % 3];
+    }
+    Convolve(taps, 3, stride, inside, row_at(y));
   }
-  BlurRows(taps, height, static_cast<std::ptrdiff_t>(width) * 3, along_rows.data(), values.data());
-  std::transform(values.begin(), values.end(), pixels, ToByte);
+  for (int k = 1; k <= radius; ++k) {
+    std::copy_n(row_at(0), stride, row_at(-k));
+    std::copy_n(row_at(height - 1), stride, row_at(height - 1 + k));
+  }
+  std::vector<float> blurred(static_cast<std::size_t>(stride));
+  for (int y = 0; y < height; ++y) {
+    Convolve(taps, stride, stride, row_at(y), blurred.data());
+    ToBytes(blurred.data(), blurred.size(), pixels + y * stride);
+  }
 }
 
 void CutOut(int centre_y, int centre_x, int side, int height, int width, std::uint8_t* pixels) {

@@ -14,6 +14,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "worker/data/images/float_pixel.h"
 
 namespace fr {
 namespace {
@@ -164,38 +165,66 @@ std::vector<Taps> MakeTaps(int old_size, int new_size, double scale, double orig
   return all;
 }
 
-// Along the rows first, then along the columns.
+// Pictures [height, width, 3] in floats, with one more behind the last (float_pixel.h).
+using Floats = std::vector<float>;
+
+// Each of `rows` of the result is a weighted sum of rows of `from` [any, row_size].
+void MixRows(const Floats& from, std::size_t row_size, const std::vector<Taps>& rows,
+             Floats* mixed) {
+  mixed->resize(rows.size() * row_size + 1);
+  float* to = mixed->data();
+  for (const Taps& taps : rows) {
+    const float* row = &from[static_cast<std::size_t>(taps.first) * row_size];
+    for (std::size_t i = 0; i < row_size; ++i) to[i] = taps.weights[0] * row[i];
+    for (std::size_t k = 1; k < taps.weights.size(); ++k) {
+      row += row_size;
+      const float weight = taps.weights[k];
+      for (std::size_t i = 0; i < row_size; ++i) to[i] += weight * row[i];
+    }
+    to += row_size;
+  }
+}
+
+// Each of `columns` of the result is a weighted sum of columns of `from` [height, width, 3].
+void MixColumns(const Floats& from, std::size_t height, std::size_t width,
+                const std::vector<Taps>& columns, Floats* mixed) {
+  mixed->resize(height * columns.size() * 3 + 1);
+  float* to = mixed->data();
+  for (std::size_t y = 0; y < height; ++y) {
+    for (const Taps& taps : columns) {
+      const float* pixel = &from[(y * width + static_cast<std::size_t>(taps.first)) * 3];
+      FloatPixel sum = {};
+      for (const float weight : taps.weights) {
+        sum += weight * LoadPixel(pixel);
+        pixel += 3;
+      }
+      StorePixel(sum, to);
+      to += 3;
+    }
+  }
+}
+
+// Columns cost more than rows, whose values are neighbours in memory: they are mixed where there
+// are fewer of them.
 Image Resample(const Image& image, const std::vector<Taps>& rows,
                const std::vector<Taps>& columns) {
-  const auto old_width = static_cast<std::size_t>(image.width);
-  const std::size_t new_width = columns.size();
-  std::vector<float> narrow(static_cast<std::size_t>(image.height) * new_width * 3);
-  for (std::size_t y = 0; y < static_cast<std::size_t>(image.height); ++y) {
-    for (std::size_t x = 0; x < new_width; ++x) {
-      const Taps& taps = columns[x];
-      const std::uint8_t* from =
-          &image.pixels[(y * old_width + static_cast<std::size_t>(taps.first)) * 3];
-      float sum[3] = {};
-      for (const float weight : taps.weights) {
-        for (int c = 0; c < 3; ++c) sum[c] += weight * from[c];
-        from += 3;
-      }
-      std::copy(sum, sum + 3, &narrow[(y * new_width + x) * 3]);
-    }
+  const auto height = static_cast<std::size_t>(image.height);
+  const auto width = static_cast<std::size_t>(image.width);
+  static thread_local Floats pixels;  // large: asked for once
+  static thread_local Floats half;
+  static thread_local Floats mixed;
+  pixels.resize(image.pixels.size() + 1);
+  std::copy(image.pixels.begin(), image.pixels.end(), pixels.begin());
+  if (rows.size() < height) {
+    MixRows(pixels, width * 3, rows, &half);
+    MixColumns(half, rows.size(), width, columns, &mixed);
+  } else {
+    MixColumns(pixels, height, width, columns, &half);
+    MixRows(half, columns.size() * 3, rows, &mixed);
   }
-  Image resized{static_cast<int>(rows.size()), static_cast<int>(new_width), {}};
-  resized.pixels.resize(rows.size() * new_width * 3);
-  std::vector<float> line(new_width * 3);
-  std::uint8_t* to = resized.pixels.data();
-  for (const Taps& taps : rows) {
-    std::fill(line.begin(), line.end(), 0.5F);
-    const float* from = &narrow[static_cast<std::size_t>(taps.first) * line.size()];
-    for (const float weight : taps.weights) {
-      for (std::size_t i = 0; i < line.size(); ++i) line[i] += weight * from[i];
-      from += line.size();
-    }
-    for (const float value : line) *to++ = static_cast<std::uint8_t>(std::min(value, 255.0F));
-  }
+  Image resized{static_cast<int>(rows.size()), static_cast<int>(columns.size()), {}};
+  resized.pixels.resize(rows.size() * columns.size() * 3);
+  ToBytes(mixed.data(), resized.pixels.size(), resized.pixels.data());
   return resized;
 }
 
