@@ -22,7 +22,8 @@ TEST(MessageJson, FillsInDefaults) {
   EXPECT_EQ(object["model"]["network"], "r50");
   EXPECT_EQ(object["optimizer"]["schedule"]["type"], "polynomial");
   EXPECT_EQ(object["optimizer"]["lr"], 0.1);
-  EXPECT_EQ(object["data"]["flip"], true);
+  EXPECT_EQ(object["data"]["augment"]["flip"], 0.5);
+  EXPECT_EQ(object["loss"]["easy_margin"], false);
   EXPECT_EQ(object["data"]["validation"], json::array());
   // No default, not given: null, not a made-up value.
   EXPECT_TRUE(object["data"]["train"].is_null());
