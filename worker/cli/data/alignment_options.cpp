@@ -14,7 +14,7 @@ FindPoints AlignmentOptions::Open() const {
 }
 
 std::string AlignmentOptions::Fingerprint() const {
-  if (landmarks.empty()) return "align mtcnn";
+  if (landmarks.empty()) return "align mtcnn " + MtcnnFingerprint(mtcnn);
   return fmt::format("align {:016x}", ChecksumOf(ReadFile(landmarks)));
 }
 

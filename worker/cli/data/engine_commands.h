@@ -12,6 +12,9 @@ namespace fr {
 // the engine.
 FindPoints OpenMtcnn(const std::string& directory);
 
+// Text that tells these weights from others; throws as OpenMtcnn does.
+std::string MtcnnFingerprint(const std::string& directory);
+
 struct DedupeCommand {
   std::string set;
   std::string other;  // "": duplicates within `set`

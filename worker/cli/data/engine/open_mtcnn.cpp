@@ -1,9 +1,13 @@
 #include <memory>
 #include <optional>
 
+#include <fmt/format.h>
+
 #include <ATen/Parallel.h>
 
+#include "common/base/checksum.h"
 #include "common/base/error.h"
+#include "common/base/file.h"
 #include "worker/align/mtcnn.h"
 #include "worker/cli/data/engine_commands.h"
 
@@ -23,6 +27,14 @@ FindPoints OpenMtcnn(const std::string& directory) {
     }
     return face->points;
   };
+}
+
+std::string MtcnnFingerprint(const std::string& directory) {
+  std::string text;
+  for (const char* file : {"pnet.pt", "rnet.pt", "onet.pt"}) {
+    text += fmt::format(" {:016x}", ChecksumOf(ReadFile(MtcnnDirectory(directory) / file)));
+  }
+  return text;
 }
 
 }  // namespace fr

@@ -11,6 +11,8 @@ FindPoints OpenMtcnn(const std::string&) {
               "give the points with --landmarks FILE, or build it with LibTorch");
 }
 
+std::string MtcnnFingerprint(const std::string&) { return ""; }
+
 int RunDedupe(const DedupeCommand&) {
   throw Error(ErrorCode::kInvalidArgument,
               "dedupe: this fr-data was built without LibTorch (FR_BUILD_ENGINE=OFF) and cannot "
