@@ -195,6 +195,16 @@ struct SafetensorsFile::Impl {
     for (const auto& [key, text] : value.items()) metadata[key] = text.get<std::string>();
   }
 
+  // A number like 1e72 cannot be converted to an integer.
+  std::vector<std::int64_t> Integers(const std::string& name, const nlohmann::json& list) const {
+    for (const nlohmann::json& item : list) {
+      if (!item.is_number_integer()) {
+        Refuse(fmt::format("tensor '{}': {} is no integer", name, item.dump()));
+      }
+    }
+    return list.get<std::vector<std::int64_t>>();
+  }
+
   void AddEntry(const std::string& name, const nlohmann::json& value) {
     Entry entry;
     const auto& dtype_name = value.at("dtype").get_ref<const std::string&>();
@@ -204,14 +214,14 @@ struct SafetensorsFile::Impl {
       Refuse(fmt::format("tensor '{}': dtype {} is not supported", name, dtype_name));
     }
     entry.dtype = dtype->type;
-    entry.shape = value.at("shape").get<std::vector<std::int64_t>>();
-    const auto offsets = value.at("data_offsets").get<std::vector<std::int64_t>>();
+    entry.shape = Integers(name, value.at("shape"));
+    const std::vector<std::int64_t> offsets = Integers(name, value.at("data_offsets"));
     if (offsets.size() != 2) Refuse(fmt::format("tensor '{}': needs two data_offsets", name));
     entry.begin = offsets[0];
     entry.end = offsets[1];
     const std::int64_t bytes =
         BytesOf(entry.shape, static_cast<std::int64_t>(c10::elementSize(entry.dtype)));
-    if (bytes < 0 || entry.begin < 0 || entry.end > data_bytes ||
+    if (bytes < 0 || entry.begin < 0 || entry.end < entry.begin || entry.end > data_bytes ||
         entry.end - entry.begin != bytes) {
       Refuse(fmt::format("tensor '{}': its shape and its bytes [{}, {}) of {} do not fit", name,
                          entry.begin, entry.end, data_bytes));

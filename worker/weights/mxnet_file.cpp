@@ -1,6 +1,7 @@
 #include "worker/weights/mxnet_file.h"
 
 #include <array>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -86,12 +87,19 @@ std::uint64_t TakeCount(std::uint64_t least_bytes, const char* what, ByteCursor*
 [[noreturn]] void FailSymbol(const std::string& what) { throw Error(ErrorCode::kDataLoss, what); }
 
 MxnetEntry EntryOf(const nlohmann::json& value, std::size_t num_nodes) {
+  // [node, output], later versions add a third number. Only integers are taken as such: there is no
+  // converting a number like 1e72.
+  const auto number = [&value](std::size_t index) {
+    return value.at(index).is_number_unsigned() ? value.at(index).get<std::size_t>() : SIZE_MAX;
+  };
   MxnetEntry entry;
-  // [node, output], later versions add a third number.
-  entry.node = value.at(0).get<std::size_t>();
-  entry.output = value.size() > 1 ? value.at(1).get<std::size_t>() : 0;
-  if (!value.at(0).is_number_unsigned() || entry.node >= num_nodes) {
+  entry.node = number(0);
+  entry.output = value.size() > 1 ? number(1) : 0;
+  if (entry.node >= num_nodes) {
     FailSymbol(fmt::format("refers to node {} of {}", value.at(0).dump(), num_nodes));
+  }
+  if (entry.output == SIZE_MAX) {
+    FailSymbol(fmt::format("refers to output {} of a node", value.at(1).dump()));
   }
   return entry;
 }

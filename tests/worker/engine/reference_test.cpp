@@ -112,11 +112,16 @@ TEST_F(ReferenceTest, DamagedSafetensorsAreErrors) {
     WriteFileAtomically(path, whole.substr(0, size));
     EXPECT_THROW(SafetensorsFile{path}, Error) << size;
   }
-  const std::string header = R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,13]}})";
-  std::string lying(8, '\0');
-  lying[0] = static_cast<char>(header.size());
-  WriteFileAtomically(path, lying + header + std::string(13, 'x'));
-  EXPECT_THROW(SafetensorsFile{path}, Error);
+  for (const char* lie :
+       {R"("shape":[3],"data_offsets":[0,13])", R"("shape":[1e72],"data_offsets":[0,13])",
+        R"("shape":[3],"data_offsets":[0,1e72])",
+        R"("shape":[3],"data_offsets":[9,-9223372036854775808])"}) {
+    const std::string header = fmt::format(R"({{"a":{{"dtype":"F32",{}}}}})", lie);
+    std::string file(8, '\0');
+    file[0] = static_cast<char>(header.size());
+    WriteFileAtomically(path, file + header + std::string(13, 'x'));
+    EXPECT_THROW(SafetensorsFile{path}, Error) << lie;
+  }
   WriteFileAtomically(path, std::string(8, '\xff') + "{}");
   EXPECT_THROW(SafetensorsFile{path}, Error);
 }

@@ -183,7 +183,9 @@ TEST(MxnetSymbol, SaysWhatIsWrongWithAFile) {
   expect(symbol(data, "[1, 0]"), "node 1 of 1");
   expect(symbol(data, "[-1, 0]"), "node -1 of 1");
   expect(symbol(data, "[0.5, 0]"), "node 0.5 of 1");
-  expect(symbol(data, R"(["x", 0])"), "string");
+  expect(symbol(data, "[1e72, 0]"), "node 1e+72 of 1");
+  expect(symbol(data, "[0, 1e72]"), "output 1e+72");
+  expect(symbol(data, R"(["x", 0])"), "node \"x\" of 1");
   expect(symbol(R"({"op": "null", "name": "loop", "inputs": [[0, 0]]})", "[0, 0]"), "node 0 of 0");
   expect(symbol(R"({"op": 1, "name": "x", "inputs": []})", "[0, 0]"), "node 0");
   expect(symbol("7", "[0, 0]"), "node 0");
