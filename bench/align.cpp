@@ -17,15 +17,16 @@
 #include <vector>
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <ATen/Parallel.h>
 #include <CLI/CLI.hpp>
 
+#include "bench/measure.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/base/parallel.h"
 #include "common/base/random.h"
+#include "common/base/temporary_directory.h"
 #include "common/cli/run_command.h"
 #include "worker/align/mtcnn.h"
 #include "worker/backbones/network.h"
@@ -37,7 +38,6 @@ namespace fr {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 struct Setting {
   int pictures = 64;
@@ -47,15 +47,6 @@ struct Setting {
   std::string mtcnn;
   std::string python;
 };
-
-double SecondsSince(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 // A face of 125 pixels before a flat background.
 std::string DrawPicture(int number) {
@@ -75,7 +66,7 @@ void AlignAll(const Mtcnn& mtcnn, const std::vector<std::string>& pictures, int 
     const Image image = DecodeImage(pictures[static_cast<std::size_t>(i)]);
     const std::vector<Face> faces = mtcnn.Detect(image);
     const Face* face = MainFace(faces, image.height, image.width);
-    if (face != nullptr) EncodeJpeg(AlignFace(image, face->points, 112), 95);
+    if (face != nullptr) EncodeJpeg(AlignFace(image, face->points, 112), kStoredJpegQuality);
   });
 }
 
@@ -97,10 +88,9 @@ std::pair<double, double> Reference(const Setting& setting, const fs::path& dire
 
 void MeasureThroughput(const Setting& setting, const Mtcnn& mtcnn,
                        const std::vector<std::string>& pictures) {
-  std::string name = (fs::temp_directory_path() / "fr-bench-XXXXXX").string();
-  const fs::path directory = mkdtemp(name.data());
+  const TemporaryDirectory directory;
   for (std::size_t i = 0; i < pictures.size(); ++i) {
-    WriteFileUnsynced(directory / fmt::format("{:05}.jpg", i), pictures[i]);
+    WriteFileUnsynced(directory.path() / fmt::format("{:05}.jpg", i), pictures[i]);
   }
   std::vector<double> ours;
   std::vector<double> one_by_one;
@@ -110,11 +100,10 @@ void MeasureThroughput(const Setting& setting, const Mtcnn& mtcnn,
     AlignAll(mtcnn, pictures, setting.threads);
     ours.push_back(SecondsSince(begin));
     if (setting.python.empty()) continue;
-    const auto [single, all] = Reference(setting, directory);
+    const auto [single, all] = Reference(setting, directory.path());
     one_by_one.push_back(single);
     batch.push_back(all);
   }
-  fs::remove_all(directory);
   const double count = setting.pictures;
   fmt::print("align            {:8.1f} pictures/s, {} threads\n", count / Median(ours),
              setting.threads);

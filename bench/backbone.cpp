@@ -31,6 +31,7 @@
 #include <CLI/CLI.hpp>
 #include <torch/torch.h>
 
+#include "bench/measure.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/cli/run_command.h"
@@ -105,18 +106,6 @@ class Reference {
   Kind kind_;
   std::vector<std::vector<at::Tensor>> parameters_;
 };
-
-double Seconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<long>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
-}
 
 // Median seconds of each candidate; they take turns.
 std::vector<double> Measure(const std::vector<std::function<void()>>& candidates, double seconds) {

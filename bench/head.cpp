@@ -25,6 +25,7 @@
 #include <CLI/CLI.hpp>
 #include <torch/torch.h>
 
+#include "bench/measure.h"
 #include "worker/comm/communicator.h"
 #include "worker/heads/margin_head.h"
 
@@ -61,18 +62,11 @@ double PeakGigabytes() {
   return kilobytes / (1 << 20);
 }
 
-double Seconds(const std::function<void()>& work) {
-  const auto begin = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
 double MedianStep(int steps, const std::function<void()>& step) {
   step();  // memory is touched, pages are mapped
   std::vector<double> seconds;
   for (int i = 0; i < steps; ++i) seconds.push_back(Seconds(step));
-  std::nth_element(seconds.begin(), seconds.begin() + steps / 2, seconds.end());
-  return seconds[steps / 2];
+  return Median(std::move(seconds));
 }
 
 // Embeddings of a network before training; or, trained, at an angle with cosine 0.8 to their

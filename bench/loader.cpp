@@ -25,13 +25,14 @@
 
 #include <fmt/format.h>
 #include <turbojpeg.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 
+#include "bench/measure.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/base/random.h"
+#include "common/base/temporary_directory.h"
 #include "common/cli/run_command.h"
 #include "worker/data/images/image.h"
 #include "worker/data/records/record_set.h"
@@ -44,7 +45,6 @@ namespace fr {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 struct Setting {
   std::string set;
@@ -53,35 +53,6 @@ struct Setting {
   std::string python;  // with cv2 and PIL; "": without them
   std::int64_t records = 0;
   int threads = 2;
-};
-
-double Since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-// A folder that goes with the program.
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string name = (fs::temp_directory_path() / "bench_loader-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw Error(ErrorCode::kIo, name + ": " + ErrnoText());
-    path_ = name;
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
 };
 
 // libjpeg-turbo, its decoder and its buffer made once: nothing that reads JPEGs can be faster.
@@ -93,7 +64,7 @@ double DecodeAlone(const TrainingSet& set, double seconds) {
   Sample sample;
   const Clock::time_point start = Clock::now();
   std::int64_t images = 0;
-  while (images % 64 != 0 || Since(start) < seconds) {
+  while (images % 64 != 0 || SecondsSince(start) < seconds) {
     set.Read(order[images++ % set.num_images()], &sample);
     if (tjDecompress2(decoder.get(), reinterpret_cast<const unsigned char*>(sample.image.data()),
                       sample.image.size(), pixels.data(), set.width(), 0, set.height(), TJPF_RGB,
@@ -101,7 +72,7 @@ double DecodeAlone(const TrainingSet& set, double seconds) {
       throw Error(ErrorCode::kDataLoss, tjGetErrorStr2(decoder.get()));
     }
   }
-  return static_cast<double>(images) / Since(start);
+  return static_cast<double>(images) / SecondsSince(start);
 }
 
 double LoadBatches(const TrainingSet& set, const AugmentOptions& augment, double seconds) {
@@ -114,11 +85,11 @@ double LoadBatches(const TrainingSet& set, const AugmentOptions& augment, double
   for (int i = 0; i < 4; ++i) loader.Next(&batch);
   const Clock::time_point start = Clock::now();
   std::int64_t images = 0;
-  while (Since(start) < seconds) {
+  while (SecondsSince(start) < seconds) {
     loader.Next(&batch);
     images += std::ssize(batch.labels);
   }
-  return static_cast<double>(images) / Since(start);
+  return static_cast<double>(images) / SecondsSince(start);
 }
 
 // "opencv 3100.1\npillow 2500.3\n" of bench/loader_reference.py.
@@ -139,7 +110,7 @@ std::vector<std::pair<std::string, double>> RunPython(const Setting& setting) {
 }
 
 void CompareSpeed(Setting setting) {
-  const ScratchFolder scratch;
+  const TemporaryDirectory scratch;
   if (setting.set.empty()) {
     SyntheticSetOptions options;
     options.identities = 50;
@@ -217,7 +188,7 @@ double OwnMemory() {
 }
 
 void WatchMemory(const Setting& setting) {
-  const ScratchFolder scratch;
+  const TemporaryDirectory scratch;
   WriteSparseSet(scratch.path(), setting.records);
   const auto set = OpenTrainingSet(scratch.path() / "large");
   LoaderOptions options;
@@ -235,7 +206,7 @@ void WatchMemory(const Setting& setting) {
     tenth = (step + 1) * 10 / steps;
     fmt::print("{:>6.1f} % {:>10.1f} {:>12.0f}\n",
                100.0 * static_cast<double>(step + 1) / static_cast<double>(steps), OwnMemory(),
-               static_cast<double>((step + 1) * options.total_batch) / Since(start));
+               static_cast<double>((step + 1) * options.total_batch) / SecondsSince(start));
     std::fflush(stdout);
   }
 }

@@ -26,6 +26,9 @@ void WriteAll(int fd, std::string_view bytes, const std::filesystem::path& path)
 // ".jpg" of "a/B.JPG".
 std::string LowerExtension(const std::filesystem::path& path);
 
+// Makes `directory` and those above it, where they are not there. Throws Error(kIo).
+void MakeDirectories(const std::filesystem::path& directory);
+
 // Makes a rename or a new file in `directory` durable. Throws Error(kIo).
 void SyncDirectory(const std::filesystem::path& directory);
 

@@ -33,4 +33,14 @@ void ParallelFor(std::int64_t count, int threads, const std::function<void(std::
   if (failure) std::rethrow_exception(failure);
 }
 
+void ParallelFor(std::int64_t count, int threads, std::int64_t at_a_time, const WorkReport& report,
+                 const std::function<void(std::int64_t)>& body) {
+  for (std::int64_t done = 0; done < count; done += at_a_time) {
+    report.progress(done, count);
+    ParallelFor(std::min(at_a_time, count - done), threads,
+                [&](std::int64_t i) { body(done + i); });
+  }
+  report.progress(count, count);
+}
+
 }  // namespace fr

@@ -93,8 +93,9 @@ ResumableOutput::ResumableOutput(ResumableOptions options) : options_(std::move(
   LockJournal();
   const std::string bytes = ReadFile(options_.journal);
   const Journal journal = ParseJournal(bytes, streams_.size());
-  const bool same = !options_.fingerprint.empty() &&
-                    journal.header == HeaderText(options_.fingerprint) && journal.has_progress;
+  const bool same = !options_.resume.fingerprint.empty() &&
+                    journal.header == HeaderText(options_.resume.fingerprint) &&
+                    journal.has_progress;
   if (same && journal.last.complete) {
     place_ = journal.last.place;
     start_ = Start::kComplete;
@@ -131,7 +132,7 @@ void ResumableOutput::LockJournal() {
 
 void ResumableOutput::StartAnew() {
   if (ftruncate(journal_.get(), 0) != 0) ThrowIo(options_.journal);
-  AppendToJournal(JournalLine(HeaderText(options_.fingerprint)));
+  AppendToJournal(JournalLine(HeaderText(options_.resume.fingerprint)));
   OpenPartials(std::vector<std::uint64_t>(streams_.size(), 0));
   SyncDirectories();
 }
@@ -164,18 +165,18 @@ void ResumableOutput::AppendToJournal(const std::string& text) {
   if (fsync(journal_.get()) != 0) ThrowIo(options_.journal);
 }
 
-std::string ResumableOutput::StartText() const {
+void ResumableOutput::TellStart(const WorkReport& report) const {
   switch (start_) {
     case Start::kAnew:
-      return "";
+      return;
     case Start::kAnewAsInputDiffers:
-      return "an earlier run stopped here, but its input or its options were others: starting anew";
+      return report.say(
+          "an earlier run stopped here, but its input or its options were others: starting anew");
     case Start::kResumed:
-      return "going on where an earlier run stopped";
+      return report.say("going on where an earlier run stopped");
     case Start::kComplete:
-      return "an earlier run had done all of it";
+      return report.say("an earlier run had done all of it");
   }
-  return "";
 }
 
 void ResumableOutput::Append(std::size_t file, std::string_view bytes) {
@@ -247,9 +248,9 @@ void ResumableOutput::Rename() {
   SyncDirectory(Parent(options_.journal));
 }
 
-void ResumableOutput::Discard() {
-  for (const ResumableFile& file : options_.files) unlink(PartialPath(file.path).c_str());
-  unlink(options_.journal.c_str());
+void ResumableOutput::Discard(const ResumableOptions& options) {
+  for (const ResumableFile& file : options.files) unlink(PartialPath(file.path).c_str());
+  unlink(options.journal.c_str());
 }
 
 }  // namespace fr

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "common/base/file.h"
+#include "common/base/work_report.h"
 
 namespace fr {
 
@@ -23,13 +24,19 @@ struct ResumableFile {
   bool keep = true;  // false: of use while the work lasts only, removed by Finish()
 };
 
-struct ResumableOptions {
-  std::filesystem::path journal;  // removed by Finish()
-  std::vector<ResumableFile> files;
+// For whoever writes by means of a ResumableOutput: the two of its options that are not the
+// writer's own affair.
+struct ResumeOptions {
   // Text of everything that the files depend on: inputs and options. Empty: never resumed.
   std::string fingerprint;
   // Work of about so many bytes is done again after a stop.
   std::uint64_t checkpoint_bytes = std::uint64_t{64} << 20;
+};
+
+struct ResumableOptions {
+  std::filesystem::path journal;  // removed by Finish()
+  std::vector<ResumableFile> files;
+  ResumeOptions resume;
 };
 
 // Not thread-safe. `file` below is an index into ResumableOptions::files.
@@ -49,8 +56,8 @@ class ResumableOutput {
   ~ResumableOutput() = default;
 
   Start start() const { return start_; }
-  // `start()` for people: "goes on where an earlier run stopped"; empty for kAnew.
-  std::string StartText() const;
+  // Says `start()` in words, such as "going on where an earlier run stopped"; nothing for kAnew.
+  void TellStart(const WorkReport& report) const;
   // As given to the last Checkpoint() or Finish(); 0 when started anew.
   std::int64_t place() const { return place_; }
 
@@ -59,8 +66,8 @@ class ResumableOutput {
   // Bytes appended, those of earlier runs included.
   std::uint64_t size(std::size_t file) const { return streams_[file].size; }
 
-  // Whether ResumableOptions::checkpoint_bytes were appended since the last one.
-  bool CheckpointDue() const { return since_checkpoint_ >= options_.checkpoint_bytes; }
+  // Whether ResumeOptions::checkpoint_bytes were appended since the last one.
+  bool CheckpointDue() const { return since_checkpoint_ >= options_.resume.checkpoint_bytes; }
   // Throws as Append.
   void Checkpoint(std::int64_t place);
 
@@ -73,7 +80,9 @@ class ResumableOutput {
   // others are. Throws as Append; nothing may be appended afterwards.
   void Finish(std::int64_t place);
   // Removes all of it, the journal too.
-  void Discard();
+  void Discard() { Discard(options_); }
+  // The same of an output that is not open.
+  static void Discard(const ResumableOptions& options);
 
  private:
   struct Stream {

@@ -2,7 +2,6 @@
 // How far a long command has got, on standard error.
 
 #include <cstdint>
-#include <memory>
 #include <string>
 
 #include "common/base/work_report.h"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numbers>
+#include <optional>
 #include <set>
 
 #include <fmt/format.h>
@@ -10,6 +11,7 @@
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/config/network_rules.h"
+#include "common/config/set_layout.h"
 
 namespace fr {
 namespace {
@@ -157,38 +159,28 @@ void CheckValidation(const JobSpec& spec, YamlMessage* yaml) {
   }
 }
 
-bool IsTar(const fs::path& path) { return LowerExtension(path) == ".tar"; }
-
 // By the names of files alone; what they hold is seen when the job starts.
 void CheckTrainingSet(const fs::path& path, YamlMessage* yaml) {
   const auto fail = [&](const std::string& what) {
     yaml->AddError("data.train", fmt::format("{}: {}", path.string(), what));
   };
   std::error_code error;
-  if (IsTar(path) && fs::is_regular_file(path, error)) return;
-  if (!fs::is_directory(path, error)) {
-    return fail(
-        "no such directory; give the one that holds train.rec, train.idx and property, or *.tar, "
-        "or a folder of pictures for each identity (if only the workers see it: --remote-paths)");
-  }
-  std::vector<std::string> missing;
-  for (const char* file : {"train.rec", "train.idx", "property"}) {
-    if (!fs::is_regular_file(path / file, error)) missing.emplace_back(file);
-  }
-  if (missing.empty()) return;
-  if (missing.size() < 3) {
-    for (const std::string& file : missing) {
+  const std::optional<SetLayout> layout = FindSetLayout(path, &error);
+  if (layout == SetLayout::kRecords) {
+    for (const std::string_view file : kRecordSetFiles) {
+      if (fs::is_regular_file(path / file, error)) continue;
       fail(fmt::format("holds no {}{}", file,
                        file == "train.idx" ? "; fr-data index makes it" : "; copy it again"));
     }
-    return;
+  } else if (!layout && !fs::is_directory(path, error)) {
+    fail(
+        "no such directory; give the one that holds train.rec, train.idx and property, or *.tar, "
+        "or a folder of pictures for each identity (if only the workers see it: --remote-paths)");
+  } else if (!layout) {
+    fail(
+        "holds no training set: train.rec, train.idx and property (fr-data pack makes them from a "
+        "folder of pictures), or *.tar, or a folder of pictures for each identity");
   }
-  for (const fs::directory_entry& entry : fs::directory_iterator(path, error)) {
-    if (IsTar(entry.path()) || entry.is_directory(error)) return;
-  }
-  fail(
-      "holds no training set: train.rec, train.idx and property (fr-data pack makes them from a "
-      "folder of pictures), or *.tar, or a folder of pictures for each identity");
 }
 
 void CheckPaths(const JobSpec& spec, YamlMessage* yaml) {
@@ -248,7 +240,7 @@ std::string VerificationSetName(const std::string& entry) {
 std::filesystem::path VerificationSetPath(const DataSpec& data, const std::string& entry) {
   if (!IsSetName(entry)) return entry;
   const fs::path train(data.train());
-  return (IsTar(train) ? train.parent_path() : train) / (entry + ".bin");
+  return (IsTarName(train) ? train.parent_path() : train) / (entry + ".bin");
 }
 
 std::int64_t TotalBatchSize(const JobSpec& spec, int world_size) {

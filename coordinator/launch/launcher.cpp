@@ -141,11 +141,7 @@ std::vector<std::string> Launcher::CommandLine(const LaunchRequest& request) con
 }
 
 LaunchRecord Launcher::Start(const LaunchRequest& request) const {
-  std::error_code error;
-  fs::create_directories(request.directory, error);
-  if (error) {
-    throw Error(ErrorCode::kIo, fmt::format("{}: {}", request.directory.string(), error.message()));
-  }
+  MakeDirectories(request.directory);
   const std::vector<std::string> command = CommandLine(request);
   std::vector<std::string> words = {"/bin/sh", "-c", kSupervisor, "fr-attempt",
                                     request.directory.string()};

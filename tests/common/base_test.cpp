@@ -13,7 +13,7 @@
 #include "common/base/parallel.h"
 #include "common/base/quoted.h"
 #include "common/base/random.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 
 namespace fr {
 namespace {

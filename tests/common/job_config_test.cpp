@@ -11,7 +11,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 
 namespace fr {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 
 namespace fr {
 namespace {
@@ -22,7 +22,7 @@ class ResumableOutputTest : public testing::Test {
 
   ResumableOptions Options(const std::string& fingerprint = "input 1") const {
     return {
-        path("journal"), {{path("a")}, {path("scratch"), false}, {path("b")}}, fingerprint, 100};
+        path("journal"), {{path("a")}, {path("scratch"), false}, {path("b")}}, {fingerprint, 100}};
   }
 
   // Something was noted at place 7, and something more written that was not.
@@ -78,7 +78,11 @@ TEST_F(ResumableOutputTest, OtherInputStartsAnewAndSaysSo) {
   StopInTheMiddle();
   ResumableOutput out(Options("input 2"));
   EXPECT_EQ(out.start(), Start::kAnewAsInputDiffers);
-  EXPECT_NE(out.StartText(), "");
+  std::string said;
+  WorkReport report;
+  report.say = [&said](const std::string& line) { said = line; };
+  out.TellStart(report);
+  EXPECT_NE(said, "");
   EXPECT_EQ(out.place(), 0);
   out.Append(0, "other");
   out.Finish(1);

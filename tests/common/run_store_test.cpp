@@ -8,8 +8,8 @@
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
+#include "common/base/temporary_directory.h"
 #include "common/store/retention.h"
-#include "tests/temporary_directory.h"
 
 namespace fr {
 namespace {

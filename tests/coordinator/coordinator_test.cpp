@@ -8,9 +8,9 @@
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
+#include "common/base/temporary_directory.h"
 #include "tests/coordinator/fake_mpirun.h"
 #include "tests/coordinator/wait_for.h"
-#include "tests/temporary_directory.h"
 
 namespace fr {
 namespace {

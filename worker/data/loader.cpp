@@ -17,7 +17,6 @@
 #include "common/base/error.h"
 #include "common/base/logging.h"
 #include "common/base/random.h"
-#include "worker/data/images/image.h"
 
 namespace fr {
 namespace {
@@ -142,18 +141,6 @@ struct Loader::Impl {
     if (beyond > 0) sampler.Prefetch(slot.epoch + 1, beyond - options.total_batch, beyond);
   }
 
-  // The pixels and the label of `image`.
-  void Decode(std::int64_t image, std::uint8_t* pixels, std::int64_t* label) const {
-    Sample sample;
-    set.Read(image, &sample);
-    *label = sample.identity;
-    try {
-      DecodeImageInto(sample.image, set.height(), set.width(), pixels);
-    } catch (const Error& error) {
-      throw Error(error.code(), fmt::format("{}: {}", set.Describe(image), error.what()));
-    }
-  }
-
   // Image `index` of the slice.
   void Load(Slot* slot, std::int64_t index) {
     const std::int64_t position = slot->first + options.slice_begin + index;
@@ -164,7 +151,7 @@ struct Loader::Impl {
     while (true) {
       if (!unreadable.Contains(image)) {
         try {
-          Decode(image, pixels, label);
+          *label = DecodeSample(set, image, pixels);
           break;
         } catch (const Error& error) {
           if (error.code() != ErrorCode::kDataLoss) throw;

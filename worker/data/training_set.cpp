@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
-#include "common/base/file.h"
 #include "worker/data/folders/folder_set.h"
 #include "worker/data/images/image.h"
 #include "worker/data/records/record_set.h"
@@ -15,6 +14,12 @@
 namespace fr {
 
 namespace fs = std::filesystem;
+
+std::vector<std::int64_t> IdentityImages::counts() const {
+  std::vector<std::int64_t> all;
+  for (std::int64_t i = 0; i < num_identities(); ++i) all.push_back(count(i));
+  return all;
+}
 
 IdentityImages GroupByIdentity(const std::vector<std::int64_t>& identities,
                                std::int64_t num_identities) {
@@ -44,22 +49,30 @@ ImageSize SizeOfFirstImage(const TrainingSet& set) {
   }
 }
 
+std::int64_t DecodeSample(const TrainingSet& set, std::int64_t index, std::uint8_t* pixels) {
+  Sample sample;
+  set.Read(index, &sample);
+  try {
+    DecodeImageInto(sample.image, set.height(), set.width(), pixels);
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("{}: {}", set.Describe(index), error.what()));
+  }
+  return sample.identity;
+}
+
+void AppendEncoded(const TrainingSet& set, const IdentityImages& images, std::int64_t identity,
+                   std::vector<std::string>* encoded) {
+  const auto at = static_cast<std::size_t>(identity);
+  for (std::int64_t i = images.begin[at]; i < images.begin[at + 1]; ++i) {
+    Sample sample;
+    set.Read(images.images[static_cast<std::size_t>(i)], &sample);
+    encoded->emplace_back(sample.image);
+  }
+}
+
 SetLayout LayoutAt(const fs::path& path) {
   std::error_code error;
-  if (LowerExtension(path) == ".tar" && fs::is_regular_file(path, error)) {
-    return SetLayout::kShards;
-  }
-  for (const char* file : {"train.rec", "train.idx", "property"}) {
-    if (fs::exists(path / file, error)) return SetLayout::kRecords;
-  }
-  bool has_folder = false;
-  fs::directory_iterator entry(path, error);
-  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
-    if (LowerExtension(entry->path()) == ".tar") return SetLayout::kShards;
-    std::error_code ignored;
-    has_folder = has_folder || entry->is_directory(ignored);
-  }
-  if (has_folder) return SetLayout::kFolder;
+  if (const auto layout = FindSetLayout(path, &error)) return *layout;
   throw Error(ErrorCode::kNotFound,
               fmt::format("{}: {}; a training set is a directory with train.rec, train.idx and "
                           "property, or one with *.tar (or one such file), or one with a folder of "

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "common/config/set_layout.h"
+
 namespace fr {
 
 // One image of a training set, as it was encoded, and whom it shows.
@@ -30,6 +32,8 @@ struct IdentityImages {
   std::vector<std::uint32_t> images;  // [images]
 
   std::int64_t num_identities() const { return static_cast<std::int64_t>(begin.size()) - 1; }
+  // Of every identity.
+  std::vector<std::int64_t> counts() const;
   std::int64_t count(std::int64_t identity) const {
     const auto i = static_cast<std::size_t>(identity);
     return begin[i + 1] - begin[i];
@@ -72,6 +76,15 @@ class TrainingSet {
   virtual IdentityImages ImagesByIdentity() const = 0;
 };
 
+// Reads and decodes image `index` into `pixels` ([height, width, 3], RGB); returns its identity.
+// Throws as Read does, also for what is no picture of the set's size.
+std::int64_t DecodeSample(const TrainingSet& set, std::int64_t index, std::uint8_t* pixels);
+
+// The encoded images of `identity`, of which `images` tells, behind those in `*encoded`. Throws as
+// Read does.
+void AppendEncoded(const TrainingSet& set, const IdentityImages& images, std::int64_t identity,
+                   std::vector<std::string>* encoded);
+
 struct ImageSize {
   int height = 0;
   int width = 0;
@@ -81,11 +94,7 @@ struct ImageSize {
 // that names it.
 ImageSize SizeOfFirstImage(const TrainingSet& set);
 
-enum class SetLayout { kRecords, kShards, kFolder };
-
-// Which layout lies at `path`: a directory with one of train.rec, train.idx and property; *.tar, or
-// a directory with such files; a directory of directories. Throws Error(kNotFound) that says what
-// was expected where none of them is found.
+// FindSetLayout; throws Error(kNotFound) that says what was expected where none is found.
 SetLayout LayoutAt(const std::filesystem::path& path);
 
 // Opens what lies at `path`, by its layout. Throws Error(kNotFound | kIo | kDataLoss) that names

@@ -8,6 +8,7 @@
 #include "common/base/checksum.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "worker/data/prepare/set_fingerprint.h"
 #include "worker/data/records/record_set_writer.h"
 
 namespace fr {
@@ -69,12 +70,10 @@ CleanedSet WriteCleanedSet(const TrainingSet& set, std::vector<std::int64_t> lab
   }
   const std::string map = OldIdentitiesText(labels);
   const std::string fingerprint =
-      fmt::format("dedupe\n{}\n{} {}\n{:016x}", std::filesystem::absolute(set.path()).string(),
-                  set.num_images(), set.num_identities(), ChecksumOf(map));
+      fmt::format("dedupe\n{}{:016x}", FingerprintOf(set), ChecksumOf(map));
   RecordSetWriter writer(directory, {fingerprint, ResumeOptions{}.checkpoint_bytes}, true);
-  if (!writer.StartText().empty()) report.say(writer.StartText());
+  writer.TellStart(report);
   const std::int64_t total = std::ssize(members);
-  Sample sample;
   CleanedSet cleaned{total, 0};
   for (const auto& group : members) {
     for (const std::int64_t old : group) cleaned.num_images += images.count(old);
@@ -85,13 +84,7 @@ CleanedSet WriteCleanedSet(const TrainingSet& set, std::vector<std::int64_t> lab
     report.progress(label, total);
     std::vector<std::string> encoded;
     const auto& group = members[static_cast<std::size_t>(label)];
-    for (const std::int64_t old : group) {
-      const auto at = static_cast<std::size_t>(old);
-      for (std::int64_t i = images.begin[at]; i < images.begin[at + 1]; ++i) {
-        set.Read(images.images[static_cast<std::size_t>(i)], &sample);
-        encoded.emplace_back(sample.image);
-      }
-    }
+    for (const std::int64_t old : group) AppendEncoded(set, images, old, &encoded);
     writer.AddIdentity(encoded, NameOf(group.front(), names));
     if (writer.CheckpointDue()) writer.Checkpoint(label + 1);
   }

@@ -8,7 +8,6 @@
 
 #include "common/base/error.h"
 #include "common/base/parallel.h"
-#include "worker/data/images/image.h"
 
 namespace fr {
 namespace {
@@ -68,14 +67,10 @@ class CentreBuilder {
 
   bool Decode(std::int64_t image, std::uint8_t* pixels) {
     try {
-      Sample sample;
-      set_.Read(image, &sample);
-      DecodeImageInto(sample.image, set_.height(), set_.width(), pixels);
+      DecodeSample(set_, image, pixels);
       return true;
     } catch (const Error& error) {
-      if (!options_.skip_broken || error.code() != ErrorCode::kDataLoss) {
-        throw Error(error.code(), fmt::format("{}: {}", set_.Describe(image), error.what()));
-      }
+      if (!options_.skip_broken || error.code() != ErrorCode::kDataLoss) throw;
       ++broken_;
       return false;
     }

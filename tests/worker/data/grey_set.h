@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 #include "worker/data/images/image.h"
 #include "worker/data/records/record_set_writer.h"
 

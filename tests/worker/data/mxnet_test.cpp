@@ -9,7 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/file.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 #include "tests/worker/data/record_bytes.h"
 #include "tests/worker/python.h"
 #include "worker/data/records/record_check.h"

@@ -11,7 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/file.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 #include "worker/data/images/image.h"
 #include "worker/data/verification/verification_set.h"
 

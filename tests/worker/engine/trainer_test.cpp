@@ -12,8 +12,8 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "common/base/temporary_directory.h"
 #include "common/store/run_store.h"
-#include "tests/temporary_directory.h"
 #include "worker/comm/communicator.h"
 #include "worker/data/records/record_set.h"
 #include "worker/data/synth/synthetic_set.h"

@@ -9,7 +9,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 #include "tests/worker/python.h"
 #include "worker/backbones/network.h"
 #include "worker/model/find_network.h"

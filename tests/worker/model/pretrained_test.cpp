@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 #include "worker/backbones/run/compute_node.h"
 #include "worker/model/model.h"
 

@@ -11,8 +11,8 @@
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
+#include "common/base/temporary_directory.h"
 #include "proto/onnx.pb.h"
-#include "tests/temporary_directory.h"
 #include "tests/worker/weights/damage.h"
 #include "worker/weights/match.h"
 

@@ -8,8 +8,8 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "common/base/temporary_directory.h"
 #include "proto/onnx.pb.h"
-#include "tests/temporary_directory.h"
 #include "tests/worker/python.h"
 #include "tests/worker/weights/damage.h"
 #include "worker/weights/foreign_graph.h"

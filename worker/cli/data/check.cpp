@@ -6,10 +6,10 @@
 #include <fmt/format.h>
 
 #include "common/base/file.h"
+#include "common/base/temporary_directory.h"
 #include "common/cli/progress.h"
 #include "common/cli/run_command.h"
 #include "worker/cli/data/commands.h"
-#include "worker/cli/data/temporary_folder.h"
 #include "worker/data/check/set_check.h"
 #include "worker/data/check/set_check_report.h"
 
@@ -33,7 +33,7 @@ int Report(const Check& check, const Arguments& arguments) {
 }
 
 int CheckTraining(const Arguments& arguments, CheckOptions options) {
-  std::optional<TemporaryFolder> temporary;
+  std::optional<TemporaryDirectory> temporary;
   if (!arguments.state.empty()) {
     options.state = arguments.state;
   } else if (!arguments.json.empty()) {

@@ -1,7 +1,8 @@
 #include "worker/data/check/duplicates.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "common/base/raw_value.h"
 
 namespace fr {
 namespace {
@@ -9,9 +10,7 @@ namespace {
 std::size_t Count(std::string_view entries) { return entries.size() / sizeof(ImageEntry); }
 
 ImageEntry EntryAt(std::string_view entries, std::size_t i) {
-  ImageEntry entry;
-  std::memcpy(&entry, entries.data() + i * sizeof(ImageEntry), sizeof(ImageEntry));
-  return entry;
+  return LoadRaw<ImageEntry>(entries, i * sizeof(ImageEntry));
 }
 
 // The checksums that occur more than once, ascending, each once.

@@ -40,15 +40,12 @@ const char* LayoutText(SetLayout layout) {
 
 std::string DescribeTrainingSet(const fs::path& path) {
   const auto set = OpenTrainingSet(path);
-  Sample sample;
-  set->Read(0, &sample);
-  std::string text =
-      fmt::format("{}\n  layout      {}\n  identities  {}\n  images      {}, the first of {}\n",
-                  path.string(), LayoutText(LayoutAt(path)), set->num_identities(),
-                  set->num_images(), DescribeSize(sample.image, set->Describe(0)));
-  const IdentityImages images = set->ImagesByIdentity();
-  std::vector<std::int64_t> counts;
-  for (std::int64_t i = 0; i < images.num_identities(); ++i) counts.push_back(images.count(i));
+  const ImageSize size = SizeOfFirstImage(*set);
+  std::string text = fmt::format(
+      "{}\n  layout      {}\n  identities  {}\n  images      {}, the first of {} x {} pixels\n",
+      path.string(), LayoutText(LayoutAt(path)), set->num_identities(), set->num_images(),
+      size.width, size.height);
+  std::vector<std::int64_t> counts = set->ImagesByIdentity().counts();
   std::sort(counts.begin(), counts.end());
   text += fmt::format("  images per identity: {} at least, {} in the middle, {} at most\n",
                       counts.front(), counts[counts.size() / 2], counts.back());

@@ -1,7 +1,6 @@
 #include "worker/data/check/set_check.h"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <sstream>
 
@@ -12,6 +11,7 @@
 #include "common/base/error.h"
 #include "common/base/mapped_file.h"
 #include "common/base/parallel.h"
+#include "common/base/raw_value.h"
 #include "common/base/resumable_output.h"
 #include "worker/data/images/image.h"
 #include "worker/data/prepare/set_fingerprint.h"
@@ -35,8 +35,7 @@ ResumableOptions StateOptions(const fs::path& state, const std::string& fingerpr
                               std::uint64_t checkpoint_bytes) {
   return {state,
           {{state.string() + ".images", false}, {state.string() + ".faults", false}},
-          fingerprint,
-          checkpoint_bytes};
+          {fingerprint, checkpoint_bytes}};
 }
 
 // What looking at one image brought.
@@ -55,7 +54,7 @@ class Scanner {
         out_(StateOptions(options.state, FingerprintOf(set), options.checkpoint_bytes)) {}
 
   void Run(TrainingSetCheck* check) {
-    if (!out_.StartText().empty()) options_.report.say(out_.StartText());
+    out_.TellStart(options_.report);
     const std::int64_t total = set_.num_images();
     std::vector<Look> looks;
     for (std::int64_t done = out_.place(); done < total; done += std::ssize(looks)) {
@@ -129,8 +128,7 @@ class Scanner {
     DescribeImages(&check->duplicates.across_identities);
     std::vector<bool> has_images(static_cast<std::size_t>(set_.num_identities()), false);
     for (std::size_t at = 0; at < file.bytes().size(); at += sizeof(ImageEntry)) {
-      ImageEntry entry;
-      std::memcpy(&entry, file.bytes().data() + at, sizeof(entry));
+      const auto entry = LoadRaw<ImageEntry>(file.bytes(), at);
       if (entry.identity != ImageEntry::kUnread) has_images[entry.identity] = true;
     }
     for (std::size_t i = 0; i < has_images.size(); ++i) {
@@ -190,11 +188,7 @@ TrainingSetCheck CheckTrainingSet(const fs::path& path, const CheckOptions& opti
 }
 
 void DiscardCheckState(const fs::path& state) {
-  std::error_code ignored;
-  for (const ResumableFile& file : StateOptions(state, "", 0).files) {
-    fs::remove(file.path.string() + ".partial", ignored);
-  }
-  fs::remove(state, ignored);
+  ResumableOutput::Discard(StateOptions(state, "", 0));
 }
 
 }  // namespace fr

@@ -42,14 +42,8 @@ Look LookAt(std::string_view bytes) {
 
 std::vector<Look> LookAtAll(const VerificationSet& set, const CheckOptions& options) {
   std::vector<Look> looks(static_cast<std::size_t>(set.num_images()));
-  for (std::int64_t done = 0; done < set.num_images(); done += kImagesAtATime) {
-    options.report.progress(done, set.num_images());
-    ParallelFor(std::min(kImagesAtATime, set.num_images() - done), options.threads,
-                [&](std::int64_t i) {
-                  looks[static_cast<std::size_t>(done + i)] = LookAt(set.image(done + i));
-                });
-  }
-  options.report.progress(set.num_images(), set.num_images());
+  ParallelFor(set.num_images(), options.threads, kImagesAtATime, options.report,
+              [&](std::int64_t i) { looks[static_cast<std::size_t>(i)] = LookAt(set.image(i)); });
   return looks;
 }
 

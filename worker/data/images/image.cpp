@@ -128,11 +128,12 @@ void DecodePnm(std::string_view bytes, const Place& place) {
 
 template <typename Place>
 void Decode(std::string_view bytes, const Place& place) {
-  if (bytes.starts_with("\xff\xd8")) {
+  const std::string_view extension = PictureExtension(bytes);
+  if (extension == ".jpg") {
     DecodeJpeg(bytes, place);
-  } else if (bytes.starts_with("\x89PNG")) {
+  } else if (extension == ".png") {
     DecodePng(bytes, place);
-  } else if (bytes.starts_with("P5") || bytes.starts_with("P6")) {
+  } else if (!extension.empty()) {
     DecodePnm(bytes, place);
   } else {
     ThrowBroken(bytes.empty() ? "no bytes where a picture should be"
@@ -261,6 +262,14 @@ bool IsPictureName(const std::filesystem::path& path) {
   return std::find(std::begin(kKnown), std::end(kKnown), LowerExtension(path)) != std::end(kKnown);
 }
 
+std::string_view PictureExtension(std::string_view bytes) {
+  if (bytes.starts_with("\xff\xd8")) return ".jpg";
+  if (bytes.starts_with("\x89PNG")) return ".png";
+  if (bytes.starts_with("P5")) return ".pgm";
+  if (bytes.starts_with("P6")) return ".ppm";
+  return "";
+}
+
 Image DecodeImage(std::string_view bytes) {
   Image image;
   Decode(bytes, [&image](int height, int width) {
@@ -306,6 +315,11 @@ Image ResizeToCover(const Image& image, int height, int width) {
                                 static_cast<double>(image.width) / width);
   return Resample(image, MakeTaps(image.height, height, scale, (image.height - height * scale) / 2),
                   MakeTaps(image.width, width, scale, (image.width - width * scale) / 2));
+}
+
+std::string EncodeForSet(const Image& image, int side) {
+  const bool fits = image.height == side && image.width == side;
+  return EncodeJpeg(fits ? image : ResizeToCover(image, side, side), kStoredJpegQuality);
 }
 
 void FlipHorizontally(int height, int width, std::uint8_t* pixels) {

@@ -9,6 +9,9 @@
 
 namespace fr {
 
+// ".jpg", ".png", ".pgm" or ".ppm" by the first bytes of a picture; empty for what is none.
+std::string_view PictureExtension(std::string_view bytes);
+
 struct Image {
   int height = 0;
   int width = 0;
@@ -27,6 +30,9 @@ Image DecodeImage(std::string_view bytes);
 // ([height, width, 3] of the caller).
 void DecodeImageInto(std::string_view bytes, int height, int width, std::uint8_t* pixels);
 
+// How sets that we write store pictures that they do not keep as they are.
+inline constexpr int kStoredJpegQuality = 95;
+
 // `quality` 1..100, colours at half resolution as cameras have it. Thread-safe.
 std::string EncodeJpeg(const Image& image, int quality);
 
@@ -37,6 +43,9 @@ Image Resize(const Image& image, int height, int width);
 // Scaled until it covers `height` x `width`, then cropped around the centre. As Resize
 // does.
 Image ResizeToCover(const Image& image, int height, int width);
+
+// As sets store it: `side` x `side`, by ResizeToCover where it has another size.
+std::string EncodeForSet(const Image& image, int side);
 
 // Left and right exchanged, in place; `pixels` [height, width, 3].
 void FlipHorizontally(int height, int width, std::uint8_t* pixels);

@@ -12,17 +12,10 @@
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/base/quoted.h"
+#include "common/base/trimmed.h"
 
 namespace fr {
 namespace {
-
-constexpr std::string_view kBlank = " \t\r";
-
-std::string_view Trimmed(std::string_view text) {
-  const std::size_t begin = text.find_first_not_of(kBlank);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kBlank) - begin + 1);
-}
 
 // Where in the file something is wrong.
 struct Place {

@@ -419,27 +419,10 @@ class Unpickler {
   std::size_t decoded_bytes_ = 0;
 };
 
-void AppendNumber(std::string* out, std::uint64_t number, int size) {
-  for (int i = 0; i < size; ++i) out->push_back(static_cast<char>(number >> (8 * i)));
-}
-
 }  // namespace
 
 Pickle ReadPickle(std::string_view bytes, const PickleNames& names) {
   return Unpickler(bytes, names).Run();
-}
-
-std::string WritePickle(const std::vector<std::string>& images, const std::vector<bool>& flags) {
-  std::string out = "\x80\x03](";
-  for (const std::string& image : images) {
-    out.push_back('B');
-    AppendNumber(&out, image.size(), 4);
-    out += image;
-  }
-  out += "e](";
-  for (const bool flag : flags) out.push_back(flag ? '\x88' : '\x89');
-  out += "e\x86.";
-  return out;
 }
 
 }  // namespace fr

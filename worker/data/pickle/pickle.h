@@ -70,7 +70,4 @@ inline constexpr std::string_view kNamesOfBytes[] = {"_codecs.encode", "__builti
 // throws Error(kDataLoss) with the byte at which it was found. The result refers to `bytes`.
 Pickle ReadPickle(std::string_view bytes, const PickleNames& names = {});
 
-// The pair (list of bytes, list of booleans), protocol 3.
-std::string WritePickle(const std::vector<std::string>& images, const std::vector<bool>& flags);
-
 }  // namespace fr

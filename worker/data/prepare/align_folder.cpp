@@ -19,7 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kJpegQuality = 95;
 // Worked on at a time by each thread.
 constexpr std::int64_t kPicturesPerThread = 64;
 
@@ -36,12 +35,6 @@ void RefuseToOverwrite(const fs::path& folder, const fs::path& out) {
               fmt::format("{}: lies in {}, or the other way round: name a folder of its own for "
                           "the aligned faces",
                           out.string(), folder.string()));
-}
-
-void MakeFolder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) throw Error(ErrorCode::kIo, fmt::format("{}: {}", folder.string(), error.message()));
 }
 
 // Temporary files of a run that was killed.
@@ -101,7 +94,7 @@ class FolderAligner {
     std::vector<Task> tasks;
     options_.report.progress(done, total);
     for (const IdentityFolder& identity : listed.identities) {
-      MakeFolder(out_ / identity.name);
+      MakeDirectories(out_ / identity.name);
       RemoveLeftovers(out_ / identity.name);
       for (Task& task : TasksOf(identity)) {
         tasks.push_back(std::move(task));
@@ -148,7 +141,7 @@ class FolderAligner {
     const Image image = DecodeImage(ReadFile(folder_ / task.path));
     const std::optional<Image> face = AlignPicture(find_, task.path, image, options_.side);
     if (!face) return Outcome::kNoFace;
-    WriteFileUnsynced(out_ / task.out, EncodeJpeg(*face, kJpegQuality));
+    WriteFileUnsynced(out_ / task.out, EncodeJpeg(*face, kStoredJpegQuality));
     return Outcome::kAligned;
   }
 

@@ -79,15 +79,6 @@ std::vector<Part> PlanMerge(const std::vector<Input>& inputs, bool same_names) {
   return parts;
 }
 
-void AddImages(const Input& input, std::int64_t identity, std::vector<std::string>* images) {
-  const auto at = static_cast<std::size_t>(identity);
-  for (std::int64_t i = input.images.begin[at]; i < input.images.begin[at + 1]; ++i) {
-    Sample sample;
-    input.set->Read(input.images.images[static_cast<std::size_t>(i)], &sample);
-    images->emplace_back(sample.image);
-  }
-}
-
 std::string Fingerprint(const std::vector<Input>& inputs, bool same_names) {
   std::string text = fmt::format("merge {}\n", same_names);
   for (const Input& input : inputs) text += FingerprintOf(*input.set);
@@ -104,7 +95,7 @@ void MergeSets(const std::vector<fs::path>& sets, const fs::path& out,
       std::none_of(inputs.begin(), inputs.end(), [](const Input& i) { return i.names.empty(); });
   RecordSetWriter writer(out, {Fingerprint(inputs, options.same_names), options.checkpoint_bytes},
                          named);
-  if (!writer.StartText().empty()) options.report.say(writer.StartText());
+  writer.TellStart(options.report);
   if (writer.complete()) return;
 
   std::int64_t total = 0;
@@ -115,7 +106,8 @@ void MergeSets(const std::vector<fs::path>& sets, const fs::path& out,
     const std::vector<std::string>& names = inputs[first.set].names;
     std::vector<std::string> images;
     for (; at < parts.size() && parts[at].target == first.target; ++at) {
-      AddImages(inputs[parts[at].set], parts[at].identity, &images);
+      const Input& input = inputs[parts[at].set];
+      AppendEncoded(*input.set, input.images, parts[at].identity, &images);
     }
     writer.AddIdentity(images, named ? names[static_cast<std::size_t>(first.identity)] : "");
     if (writer.CheckpointDue()) writer.Checkpoint(static_cast<std::int64_t>(at));

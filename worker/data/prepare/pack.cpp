@@ -23,7 +23,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kJpegQuality = 95;
 // Read at a time by each thread, so that all have work where identities have few pictures each.
 constexpr std::int64_t kPicturesPerThread = 32;
 
@@ -67,7 +66,7 @@ class Packer {
         HoldOut(&listed.identities, options_.held_out_identities, options_.seed);
     const ResumeOptions resume = {Fingerprint(listed), options_.checkpoint_bytes};
     RecordSetWriter writer(directory_, resume, true);
-    if (!writer.StartText().empty()) options_.report.say(writer.StartText());
+    writer.TellStart(options_.report);
     for (const IdentityFolder& identity : held_out) packed_.held_out.push_back(identity.name);
     if (!writer.complete()) Write(listed.identities, held_out, resume, &writer);
     CountWhatIsThere();
@@ -116,8 +115,8 @@ class Packer {
       if (options_.prepare) image = options_.prepare(path, std::move(image));
       const int side = options_.side;
       const bool fits = image.height == side && image.width == side;
-      if (fits && !options_.prepare && bytes.starts_with("\xff\xd8")) return bytes;
-      return EncodeJpeg(fits ? image : ResizeToCover(image, side, side), kJpegQuality);
+      if (fits && !options_.prepare && PictureExtension(bytes) == ".jpg") return bytes;
+      return EncodeForSet(image, side);
     } catch (const Error& error) {
       throw Error(error.code(), fmt::format("{}: {}", path.string(), error.what()));
     }

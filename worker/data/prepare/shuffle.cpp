@@ -1,7 +1,6 @@
 #include "worker/data/prepare/shuffle.h"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -11,6 +10,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "common/base/raw_value.h"
 #include "common/base/resumable_output.h"
 #include "worker/data/folders/identity_names.h"
 #include "worker/data/prepare/set_fingerprint.h"
@@ -83,8 +83,7 @@ class Shuffler {
     if (output.start() == ResumableOutput::Start::kComplete) return;
     if (output.place() < num_buckets_) {
       ResumableOutput buckets(BucketOptions());
-      const ResumableOutput& first = output.place() > 0 ? output : buckets;
-      if (!first.StartText().empty()) options_.report.say(first.StartText());
+      (output.place() > 0 ? output : buckets).TellStart(options_.report);
       FillBuckets(&buckets);
       EmptyBuckets(&buckets, &records);
       buckets.Discard();
@@ -102,9 +101,9 @@ class Shuffler {
     for (std::int64_t i = 0; i < num_buckets_; ++i) {
       options.files.push_back({out_ / fmt::format("shuffle.{:03}", i), false});
     }
-    options.fingerprint = fingerprint_;
+    options.resume.fingerprint = fingerprint_;
     // Syncing a file costs the same whether it got a little or a lot.
-    options.checkpoint_bytes =
+    options.resume.checkpoint_bytes =
         options_.checkpoint_bytes * static_cast<std::uint64_t>(1 + num_buckets_ / 16);
     return options;
   }
@@ -150,7 +149,7 @@ class Shuffler {
     std::vector<Entry> entries;
     for (std::size_t at = 0; at < bucket.size();) {
       Entry entry;
-      std::memcpy(&entry.header, bucket.data() + at, sizeof(BucketHeader));
+      entry.header = LoadRaw<BucketHeader>(bucket, at);
       at += sizeof(BucketHeader);
       entry.image = std::string_view(bucket).substr(at, entry.header.size);
       at += entry.header.size;

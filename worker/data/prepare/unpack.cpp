@@ -15,6 +15,7 @@
 #include "common/base/file.h"
 #include "common/base/parallel.h"
 #include "worker/data/folders/identity_names.h"
+#include "worker/data/images/image.h"
 #include "worker/data/records/record_set.h"
 #include "worker/data/storage_order.h"
 
@@ -25,12 +26,9 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kImagesPerThread = 256;  // written between two reports
 
-const char* ExtensionOf(std::string_view image) {
-  if (image.starts_with("\xff\xd8")) return ".jpg";
-  if (image.starts_with("\x89PNG")) return ".png";
-  if (image.starts_with("P5")) return ".pgm";
-  if (image.starts_with("P6")) return ".ppm";
-  return ".unknown";
+std::string_view ExtensionOf(std::string_view image) {
+  const std::string_view extension = PictureExtension(image);
+  return extension.empty() ? ".unknown" : extension;
 }
 
 // Not synced one by one, which would take days for millions: SyncAll does it in the end. After a
@@ -62,12 +60,6 @@ void WriteImage(const fs::path& path, std::string_view bytes) {
   }
 }
 
-void MakeFolder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) throw Error(ErrorCode::kIo, fmt::format("{}: {}", folder.string(), error.message()));
-}
-
 void SyncAll(const fs::path& folder) {
   const FileDescriptor handle(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!handle.valid() || syncfs(handle.get()) != 0) {
@@ -79,13 +71,7 @@ void SyncAll(const fs::path& folder) {
 // write(0) to write(count - 1), on all threads.
 void WriteEach(std::int64_t count, const UnpackOptions& options,
                const std::function<void(std::int64_t)>& write) {
-  const std::int64_t at_a_time = kImagesPerThread * options.threads;
-  for (std::int64_t done = 0; done < count; done += at_a_time) {
-    options.report.progress(done, count);
-    ParallelFor(std::min(at_a_time, count - done), options.threads,
-                [&](std::int64_t i) { write(done + i); });
-  }
-  options.report.progress(count, count);
+  ParallelFor(count, options.threads, kImagesPerThread * options.threads, options.report, write);
 }
 
 // One a label, all different.
@@ -110,13 +96,13 @@ void UnpackTrainingSet(const TrainingSet& set, const fs::path& out, const Unpack
   const std::vector<std::string> names = FolderNames(set);
   const StorageOrder order(set);
   const auto* records = dynamic_cast<const RecordSet*>(&set);
-  MakeFolder(out);
+  MakeDirectories(out);
   WriteEach(set.num_images(), options, [&](std::int64_t place) {
     const std::int64_t index = order[place];
     Sample sample;
     set.Read(index, &sample);
     const fs::path folder = out / names[static_cast<std::size_t>(sample.identity)];
-    MakeFolder(folder);
+    MakeDirectories(folder);
     const std::uint64_t key =
         records != nullptr ? records->KeyOf(index) : static_cast<std::uint64_t>(index);
     WriteImage(folder / fmt::format("{}{}", key, ExtensionOf(sample.image)), sample.image);
@@ -129,7 +115,7 @@ void UnpackVerificationSet(const VerificationSet& set, const fs::path& out,
   const auto name = [&set](std::int64_t image) {
     return fmt::format("{:05}{}", image, ExtensionOf(set.image(image)));
   };
-  MakeFolder(out);
+  MakeDirectories(out);
   WriteEach(set.num_images(), options,
             [&](std::int64_t image) { WriteImage(out / name(image), set.image(image)); });
   SyncAll(out);

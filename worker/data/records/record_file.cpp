@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "common/base/raw_value.h"
 #include "worker/data/records/record_format.h"
 
 namespace fr {
@@ -21,10 +22,10 @@ const char* ParsePart(std::string_view file, std::uint64_t* offset, Part* part) 
   if (*offset > file.size() || file.size() - *offset < kPartHeaderBytes) {
     return "lies beyond the end of the file";
   }
-  if (Load<std::uint32_t>(file, *offset) != kMagic) {
+  if (LoadRaw<std::uint32_t>(file, *offset) != kMagic) {
     return "does not begin with the magic number of RecordIO";
   }
-  const auto length_field = Load<std::uint32_t>(file, *offset + sizeof(kMagic));
+  const auto length_field = LoadRaw<std::uint32_t>(file, *offset + sizeof(kMagic));
   const std::uint64_t length = length_field & kMaxPartBytes;
   const std::uint64_t begin = *offset + kPartHeaderBytes;
   if (Padded(length) > file.size() - begin) return "reaches beyond the end of the file";
@@ -37,18 +38,18 @@ const char* ParsePart(std::string_view file, std::uint64_t* offset, Part* part) 
 // The payload without its header, which goes into `record`.
 const char* ParsePayload(std::string_view payload, ImageRecord* record) {
   if (payload.size() < kImageHeaderBytes) return "is shorter than an image header";
-  record->flag = Load<std::uint32_t>(payload, kFlagAt);
-  record->id = Load<std::uint64_t>(payload, kIdAt);
+  record->flag = LoadRaw<std::uint32_t>(payload, kFlagAt);
+  record->id = LoadRaw<std::uint64_t>(payload, kIdAt);
   record->labels.clear();
   const std::string_view rest = payload.substr(kImageHeaderBytes);
   if (record->flag == 0) {
-    record->labels.push_back(Load<float>(payload, kLabelAt));
+    record->labels.push_back(LoadRaw<float>(payload, kLabelAt));
     record->image = rest;
     return nullptr;
   }
   if (record->flag > rest.size() / sizeof(float)) return "announces more labels than it holds";
   for (std::uint32_t i = 0; i < record->flag; ++i) {
-    record->labels.push_back(Load<float>(rest, i * sizeof(float)));
+    record->labels.push_back(LoadRaw<float>(rest, i * sizeof(float)));
   }
   record->image = rest.substr(record->flag * sizeof(float));
   return nullptr;
@@ -69,7 +70,7 @@ const char* ParseRecord(std::string_view file, std::uint64_t offset, ImageRecord
   do {
     if (ParsePart(file, end, &part) != nullptr) return "lacks its last part";
     if (part.kind != kMiddle && part.kind != kLast) return "runs into another record";
-    Append(&record->joined, kMagic);
+    AppendRaw(&record->joined, kMagic);
     record->joined += part.payload;
   } while (part.kind != kLast);
   return ParsePayload(record->joined, record);

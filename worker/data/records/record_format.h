@@ -3,9 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <string>
-#include <string_view>
 
 namespace fr::record_format {
 
@@ -25,18 +22,5 @@ inline constexpr std::size_t kIdAt = 8;     // uint64, and 8 unused bytes
 
 // `size` up to a multiple of four, as parts are padded with zeros.
 constexpr std::uint64_t Padded(std::uint64_t size) { return (size + 3) / 4 * 4; }
-
-// REQUIRES: the bytes are there.
-template <typename Value>
-Value Load(std::string_view bytes, std::size_t offset) {
-  Value value;
-  std::memcpy(&value, bytes.data() + offset, sizeof(value));
-  return value;
-}
-
-template <typename Value>
-void Append(std::string* bytes, Value value) {
-  bytes->append(reinterpret_cast<const char*>(&value), sizeof(value));
-}
 
 }  // namespace fr::record_format

@@ -6,6 +6,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "common/base/raw_value.h"
 #include "worker/data/folders/identity_names.h"
 #include "worker/data/records/record_format.h"
 #include "worker/data/records/record_layout.h"
@@ -32,11 +33,7 @@ std::vector<ResumableFile> FilesBesideRecords(const fs::path& directory, bool wi
 }  // namespace
 
 fs::path DirectoryForSet(const fs::path& directory) {
-  std::error_code error;
-  fs::create_directories(directory, error);
-  if (error) {
-    throw Error(ErrorCode::kIo, fmt::format("{}: {}", directory.string(), error.message()));
-  }
+  MakeDirectories(directory);
   return directory;
 }
 
@@ -81,7 +78,7 @@ void RecordSetWriter::RestoreKeys() {
   const std::string counts = records_.output().ReadBack(kCounts);
   for (std::size_t at = 0; at + 4 <= counts.size(); at += 4) {
     first_keys_.push_back(next_key_);
-    next_key_ += record_format::Load<std::uint32_t>(counts, at);
+    next_key_ += LoadRaw<std::uint32_t>(counts, at);
   }
 }
 
@@ -96,7 +93,7 @@ void RecordSetWriter::AddIdentity(const std::vector<std::string>& images, const 
   ResumableOutput& out = records_.output();
   out.Append(kNames, IdentityNameLine(num_identities(), name));
   std::string count;
-  record_format::Append(&count, static_cast<std::uint32_t>(images.size()));
+  AppendRaw(&count, static_cast<std::uint32_t>(images.size()));
   out.Append(kCounts, count);
   first_keys_.push_back(next_key_);
   for (const std::string& image : images) {

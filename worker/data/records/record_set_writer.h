@@ -44,8 +44,8 @@ class RecordSetWriter {
   bool complete() const { return output().start() == ResumableOutput::Start::kComplete; }
   // The caller's place in its input at the last checkpoint; 0 when started anew.
   std::int64_t place() const { return output().place(); }
-  // What the start was, for people; may be empty.
-  std::string StartText() const { return output().StartText(); }
+  // As ResumableOutput.
+  void TellStart(const WorkReport& report) const { output().TellStart(report); }
 
   // The images (JPEG or PNG) of the next identity. Throws Error(kInvalidArgument) for more than
   // kMaxIdentities, and as RecordWriter.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "common/base/raw_value.h"
 #include "worker/data/records/record_format.h"
 
 namespace fr {
@@ -18,14 +19,14 @@ ResumableOptions MakeOptions(const std::filesystem::path& rec, const std::filesy
                              const ResumeOptions& resume, const std::vector<ResumableFile>& more) {
   std::vector<ResumableFile> files = {{rec}, {idx}};
   files.insert(files.end(), more.begin(), more.end());
-  return {rec.string() + ".journal", std::move(files), resume.fingerprint, resume.checkpoint_bytes};
+  return {rec.string() + ".journal", std::move(files), resume};
 }
 
 // Where the magic number lies, at multiples of four: the format looks for it nowhere else.
 std::vector<std::size_t> FindMagic(std::string_view payload) {
   std::vector<std::size_t> found;
   for (std::size_t i = 0; i + 4 <= payload.size(); i += 4) {
-    if (Load<std::uint32_t>(payload, i) == kMagic) found.push_back(i);
+    if (LoadRaw<std::uint32_t>(payload, i) == kMagic) found.push_back(i);
   }
   return found;
 }
@@ -37,8 +38,8 @@ RecordWriter::RecordWriter(const std::filesystem::path& rec, const std::filesyst
     : rec_path_(rec), output_(MakeOptions(rec, idx, resume, more)) {}
 
 void RecordWriter::AppendPart(std::uint32_t kind, std::string_view part) {
-  record_format::Append(&record_, kMagic);
-  record_format::Append(&record_, kind << kLengthBits | static_cast<std::uint32_t>(part.size()));
+  AppendRaw(&record_, kMagic);
+  AppendRaw(&record_, kind << kLengthBits | static_cast<std::uint32_t>(part.size()));
   record_ += part;
   record_.append(Padded(part.size()) - part.size(), '\0');
 }
@@ -47,12 +48,12 @@ void RecordWriter::Write(std::uint64_t key, const std::vector<float>& labels,
                          std::string_view image) {
   const bool one = labels.size() == 1;
   payload_.clear();
-  record_format::Append(&payload_, static_cast<std::uint32_t>(one ? 0 : labels.size()));
-  record_format::Append(&payload_, one ? labels[0] : 0.0F);
-  record_format::Append(&payload_, key);
-  record_format::Append(&payload_, std::uint64_t{0});
+  AppendRaw(&payload_, static_cast<std::uint32_t>(one ? 0 : labels.size()));
+  AppendRaw(&payload_, one ? labels[0] : 0.0F);
+  AppendRaw(&payload_, key);
+  AppendRaw(&payload_, std::uint64_t{0});
   for (std::size_t i = 0; !one && i < labels.size(); ++i) {
-    record_format::Append(&payload_, labels[i]);
+    AppendRaw(&payload_, labels[i]);
   }
   payload_ += image;
   if (payload_.size() > kMaxPartBytes) {

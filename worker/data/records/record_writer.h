@@ -12,14 +12,6 @@
 
 namespace fr {
 
-// How a writer can be stopped at any instant and go on: see common/base/resumable_output.h.
-struct ResumeOptions {
-  // Text of everything that the files depend on: inputs and options. Empty: never resumed.
-  std::string fingerprint;
-  // Work of about so many bytes is done again after a stop.
-  std::uint64_t checkpoint_bytes = std::uint64_t{64} << 20;
-};
-
 // Writes a .rec file and its .idx, whole or not at all: under temporary names until Finish().
 class RecordWriter {
  public:

@@ -7,18 +7,9 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "common/base/trimmed.h"
 
 namespace fr {
-namespace {
-
-// What may stand around a number.
-std::string_view WithoutBlanks(std::string_view text) {
-  const std::size_t first = text.find_first_not_of(" \t\r\n");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t\r\n") + 1 - first);
-}
-
-}  // namespace
 
 SetProperty ReadProperty(const std::filesystem::path& path) {
   return ParseProperty(ReadFile(path), path);
@@ -30,7 +21,7 @@ SetProperty ParseProperty(std::string_view text, const std::filesystem::path& pa
   std::string_view rest = text.substr(0, text.find('\n', text.find_first_not_of(" \t\r\n")));
   for (int i = 0; i < 3; ++i) {
     const std::size_t comma = rest.find(',');
-    const std::string_view field = WithoutBlanks(rest.substr(0, comma));
+    const std::string_view field = Trimmed(rest.substr(0, comma));
     const char* const end = field.data() + field.size();
     const auto [stop, error] = std::from_chars(field.data(), end, numbers[i]);
     const bool last = comma == std::string_view::npos;

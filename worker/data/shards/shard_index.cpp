@@ -12,6 +12,7 @@
 #include "common/base/file.h"
 #include "common/base/logging.h"
 #include "common/base/mapped_file.h"
+#include "common/base/raw_value.h"
 
 namespace fr {
 
@@ -21,11 +22,6 @@ namespace {
 
 constexpr std::string_view kMagic = "FRSHARD1";
 constexpr std::size_t kChecksumBytes = 8;
-
-template <typename Value>
-void Append(std::string* bytes, Value value) {
-  bytes->append(reinterpret_cast<const char*>(&value), sizeof(value));
-}
 
 Shard TakeShard(ByteCursor* cursor) {
   Shard shard;
@@ -56,17 +52,17 @@ bool SameFiles(const std::vector<Shard>& a, const std::vector<Shard>& b) {
 void WriteShardIndex(const fs::path& directory, const std::vector<Shard>& shards) {
   static_assert(sizeof(ShardSample) == 16);
   std::string bytes(kMagic);
-  Append(&bytes, static_cast<std::uint32_t>(shards.size()));
+  AppendRaw(&bytes, static_cast<std::uint32_t>(shards.size()));
   for (const Shard& shard : shards) {
-    Append(&bytes, static_cast<std::uint32_t>(shard.name.size()));
+    AppendRaw(&bytes, static_cast<std::uint32_t>(shard.name.size()));
     bytes += shard.name;
-    Append(&bytes, shard.size_bytes);
-    Append(&bytes, shard.modified_ns);
-    Append(&bytes, static_cast<std::uint64_t>(shard.samples.size()));
+    AppendRaw(&bytes, shard.size_bytes);
+    AppendRaw(&bytes, shard.modified_ns);
+    AppendRaw(&bytes, static_cast<std::uint64_t>(shard.samples.size()));
     bytes.append(reinterpret_cast<const char*>(shard.samples.data()),
                  shard.samples.size() * sizeof(ShardSample));
   }
-  Append(&bytes, ChecksumOf(bytes));
+  AppendRaw(&bytes, ChecksumOf(bytes));
   WriteFileAtomically(directory / "shards.idx", bytes);
 }
 

@@ -16,6 +16,7 @@
 #include "common/base/mapped_file.h"
 #include "common/base/parallel.h"
 #include "common/base/quoted.h"
+#include "common/base/trimmed.h"
 #include "worker/data/folders/picture_folder.h"
 #include "worker/data/images/image.h"
 #include "worker/data/shards/tar_reader.h"
@@ -47,11 +48,11 @@ MemberName SplitName(std::string_view name) {
 }
 
 std::optional<std::int64_t> ParseCls(std::string_view text) {
-  const std::size_t begin = std::min(text.find_first_not_of(" \t\r\n"), text.size());
-  const std::size_t end = text.find_last_not_of(" \t\r\n") + 1;
+  const std::string_view digits = Trimmed(text);
+  const char* const end = digits.data() + digits.size();
   std::int64_t label = 0;
-  const auto [stop, error] = std::from_chars(text.data() + begin, text.data() + end, label);
-  if (error != std::errc() || stop != text.data() + end) return std::nullopt;
+  const auto [stop, error] = std::from_chars(digits.data(), end, label);
+  if (error != std::errc() || stop != end) return std::nullopt;
   return label;
 }
 

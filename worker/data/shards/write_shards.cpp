@@ -10,6 +10,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "worker/data/images/image.h"
 #include "worker/data/sample_order.h"
 #include "worker/data/shards/shard_index.h"
 #include "worker/data/shards/tar_writer.h"
@@ -20,12 +21,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// By the first bytes, as DecodeImage tells them apart.
-const char* ExtensionOf(std::string_view image, const std::string& where) {
-  if (image.starts_with("\xff\xd8")) return "jpg";
-  if (image.starts_with("\x89PNG")) return "png";
-  if (image.starts_with("P5")) return "pgm";
-  if (image.starts_with("P6")) return "ppm";
+std::string_view ExtensionOf(std::string_view image, const std::string& where) {
+  const std::string_view extension = PictureExtension(image);
+  if (!extension.empty()) return extension;
   throw Error(ErrorCode::kDataLoss, fmt::format("{}: neither JPEG nor PNG nor PGM/PPM", where));
 }
 
@@ -37,10 +35,7 @@ class PartialDirectory {
     std::error_code error;
     if (fs::exists(final_, error) && !fs::is_empty(final_, error)) Refuse(final_);
     if (fs::exists(partial_, error)) Refuse(partial_);
-    fs::create_directories(partial_, error);
-    if (error) {
-      throw Error(ErrorCode::kIo, fmt::format("{}: {}", partial_.string(), error.message()));
-    }
+    MakeDirectories(partial_);
   }
   ~PartialDirectory() {
     std::error_code ignored;
@@ -78,7 +73,7 @@ class ShardWriter {
   ShardWriter(const fs::path& directory, std::uint64_t shard_bytes)
       : directory_(directory), shard_bytes_(shard_bytes) {}
 
-  void Add(const std::string& extension, std::string_view image, std::int64_t identity) {
+  void Add(std::string_view extension, std::string_view image, std::int64_t identity) {
     // Two headers and the padding of both.
     constexpr std::uint64_t kOverhead = 4 * std::uint64_t{512};
     if (tar_ && tar_->size_bytes() + image.size() + kOverhead > shard_bytes_) Finish();
@@ -87,7 +82,7 @@ class ShardWriter {
                                          fmt::format("shard-{:06}.tar", written.num_shards++));
     }
     const std::string name = fmt::format("{:09}", written.num_images++);
-    tar_->Add(fmt::format("{}.{}", name, extension), image);
+    tar_->Add(fmt::format("{}{}", name, extension), image);
     tar_->Add(name + ".cls", std::to_string(identity));
   }
 

@@ -80,7 +80,7 @@ void WriteSyntheticSet(const std::filesystem::path& directory, const SyntheticSe
                 "at least one identity, one image of each and two held-out identities are needed");
   }
   RecordSetWriter writer(directory, {Fingerprint(options)});
-  if (!writer.StartText().empty()) options.report.say(writer.StartText());
+  writer.TellStart(options.report);
   if (writer.complete()) return;
   if (writer.place() == 0) WriteHeldOut(directory / "synth.bin", options);
   const std::int64_t total = options.identities * options.images_per_identity;

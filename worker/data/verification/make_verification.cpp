@@ -24,8 +24,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kJpegQuality = 95;
-
 // Pairs, and how the images are come by that they name.
 struct PairedImages {
   std::vector<VerificationPair> pairs;
@@ -70,8 +68,6 @@ PairedImages FromList(const fs::path& folder, const fs::path& list) {
 PairedImages FromSet(const fs::path& directory, const MakeVerificationOptions& options) {
   const std::shared_ptr<const TrainingSet> set = OpenTrainingSet(directory);
   const auto grouped = std::make_shared<const IdentityImages>(set->ImagesByIdentity());
-  std::vector<std::int64_t> counts;
-  for (std::int64_t i = 0; i < grouped->num_identities(); ++i) counts.push_back(grouped->count(i));
   const auto index = [grouped](std::int64_t i) {
     return static_cast<std::int64_t>(grouped->images[static_cast<std::size_t>(i)]);
   };
@@ -81,7 +77,7 @@ PairedImages FromSet(const fs::path& directory, const MakeVerificationOptions& o
     return std::string(sample.image);
   };
   const auto name = [set, index](std::int64_t i) { return set->Describe(index(i)); };
-  return {MakePairs(counts, options.max_pairs, options.seed), read, name,
+  return {MakePairs(grouped->counts(), options.max_pairs, options.seed), read, name,
           "set " + FingerprintOf(*set)};
 }
 
@@ -96,14 +92,15 @@ std::string Fit(std::string bytes, const std::string& name,
   }
   const int side = options.side;
   const bool fits = image.height == side && image.width == side;
-  if (fits && (bytes.starts_with("\xff\xd8") || bytes.starts_with("\x89PNG"))) return bytes;
+  const std::string_view extension = PictureExtension(bytes);
+  if (fits && (extension == ".jpg" || extension == ".png")) return bytes;
   if (!fits && !options.resize) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("{}: {} x {} pixels, where {} x {} are needed; align the pictures "
                             "first, or scale and crop them with --resize",
                             name, image.width, image.height, side, side));
   }
-  return EncodeJpeg(fits ? image : ResizeToCover(image, side, side), kJpegQuality);
+  return EncodeForSet(image, side);
 }
 
 }  // namespace

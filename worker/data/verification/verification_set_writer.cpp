@@ -6,8 +6,7 @@
 
 #include "common/base/error.h"
 #include "common/base/parallel.h"
-#include "common/base/resumable_output.h"
-#include "worker/data/records/record_format.h"
+#include "common/base/raw_value.h"
 
 namespace fr {
 namespace {
@@ -28,11 +27,8 @@ void WriteVerificationSet(const std::filesystem::path& path,
                           const std::vector<VerificationPair>& pairs,
                           const std::function<std::string(std::int64_t)>& load,
                           const VerificationWriteOptions& options) {
-  ResumableOutput out({path.string() + ".journal",
-                       {{path}},
-                       options.resume.fingerprint,
-                       options.resume.checkpoint_bytes});
-  if (!out.StartText().empty()) options.report.say(out.StartText());
+  ResumableOutput out({path.string() + ".journal", {{path}}, options.resume});
+  out.TellStart(options.report);
   if (out.start() == ResumableOutput::Start::kComplete) return;
   if (!options.replace && std::filesystem::exists(path)) {
     out.Discard();
@@ -52,7 +48,7 @@ void WriteVerificationSet(const std::filesystem::path& path,
     });
     for (const std::string& image : images) {
       std::string header(1, kShortBytes);
-      record_format::Append(&header, static_cast<std::uint32_t>(image.size()));
+      AppendRaw(&header, static_cast<std::uint32_t>(image.size()));
       out.Append(0, header);
       out.Append(0, image);
     }

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "common/base/resumable_output.h"
 #include "common/base/work_report.h"
-#include "worker/data/records/record_writer.h"
 #include "worker/data/verification/verification_pairs.h"
 
 namespace fr {

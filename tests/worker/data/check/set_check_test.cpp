@@ -11,7 +11,7 @@
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/base/random.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 #include "tests/worker/data/files.h"
 #include "tests/worker/data/grey_set.h"
 #include "tests/worker/data/killed.h"

@@ -11,19 +11,27 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 #include "tests/worker/python.h"
 #include "worker/data/verification/verification_pairs.h"
 #include "worker/data/verification/verification_set.h"
+#include "worker/data/verification/verification_set_writer.h"
 
 namespace fr {
 namespace {
 
+// Pairs of images in a row, all of one identity but every other pair.
+void WriteOurs(const std::filesystem::path& path, const std::vector<std::string>& images) {
+  std::vector<VerificationPair> pairs;
+  for (std::int64_t i = 0; i < std::ssize(images); i += 2) pairs.push_back({i, i + 1, i % 4 == 0});
+  WriteVerificationSet(path, pairs,
+                       [&images](std::int64_t i) { return images[static_cast<std::size_t>(i)]; });
+}
+
 // The other way round: Python reads what we write.
 TEST(Pickle, PythonReadsWhatWeWrite) {
   const TemporaryDirectory directory;
-  WriteFileAtomically(directory.path() / "ours.bin",
-                      WritePickle({"one", std::string("\0\xff", 2)}, {true}));
+  WriteOurs(directory.path() / "ours.bin", {"one", std::string("\0\xff", 2)});
   EXPECT_EQ(
       RunPython(directory.path(), "import pickle; print(pickle.load(open('ours.bin', 'rb')))"),
       "([b'one', b'\\x00\\xff'], [True])\n");
@@ -82,7 +90,9 @@ TEST(Pickle, ASmallPickleDoesNotDecodeToALargeOne) {
 
 // Cut anywhere, or with any byte changed, it is an error or another value, never a crash.
 TEST(Pickle, DamageNeverCrashes) {
-  const std::string whole = WritePickle({"one", "two", "three", "four"}, {true, false});
+  const TemporaryDirectory directory;
+  WriteOurs(directory.path() / "ours.bin", {"one", "two", "three", "four"});
+  const std::string whole = ReadFile(directory.path() / "ours.bin");
   for (std::size_t size = 0; size < whole.size(); ++size) {
     EXPECT_THROW(ReadPickle(whole.substr(0, size)), Error) << size;
   }
@@ -113,8 +123,12 @@ TEST(VerificationSet, SaysWhatIsWrongWithAFile) {
   };
   EXPECT_EQ(code(""), ErrorCode::kDataLoss);
   EXPECT_EQ(code("\x80\x03]."), ErrorCode::kDataLoss);
-  EXPECT_EQ(code(WritePickle({"one"}, {true})), ErrorCode::kDataLoss);
-  EXPECT_EQ(code(WritePickle({}, {})), ErrorCode::kDataLoss);
+  // One image to one boolean; and none to none.
+  EXPECT_EQ(code("\x80\x03](C\x03"
+                 "onee](\x88"
+                 "e\x86."),
+            ErrorCode::kDataLoss);
+  EXPECT_EQ(code("\x80\x03](e](e\x86."), ErrorCode::kDataLoss);
   std::filesystem::remove(path);
   EXPECT_THROW(VerificationSet::Open(path), Error);
 }

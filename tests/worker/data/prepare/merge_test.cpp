@@ -4,11 +4,12 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 #include "tests/worker/data/files.h"
 #include "tests/worker/data/killed.h"
 #include "worker/data/records/record_check.h"
@@ -91,7 +92,7 @@ TEST_F(MergeTest, AnotherSizeIsRefusedAndNothingIsThere) {
 TEST_F(MergeTest, KilledAtAnyByteItEndsWithTheSameFiles) {
   std::vector<Person> people;
   for (int i = 0; i < 30; ++i) {
-    people.push_back({"p" + std::to_string(i), {std::string(100 + 7 * i, 'x'), "y"}});
+    people.push_back({fmt::format("p{}", i), {std::string(100 + 7 * i, 'x'), "y"}});
   }
   Write("a", people);
   Write("b", people);

@@ -10,7 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 #include "tests/worker/data/files.h"
 #include "tests/worker/data/killed.h"
 #include "worker/data/records/record_check.h"

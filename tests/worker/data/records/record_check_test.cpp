@@ -10,7 +10,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 #include "tests/worker/data/record_bytes.h"
 #include "worker/data/records/record_index.h"
 

@@ -12,6 +12,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "common/base/raw_value.h"
 #include "tests/worker/data/grey_set.h"
 #include "tests/worker/data/record_bytes.h"
 #include "worker/data/records/record_format.h"
@@ -86,7 +87,7 @@ TEST_F(RecordSetTest, ALabelBeyondTheIdentitiesIsNamed) {
 TEST_F(RecordSetTest, ARecordThatRunsIntoTheNextIsNamed) {
   std::string rec = ReadFile(path() / "train.rec");
   const auto offset = ReadIndex(path() / "train.idx")[6].offset;
-  const auto length = record_format::Load<std::uint32_t>(rec, offset + 4);
+  const auto length = LoadRaw<std::uint32_t>(rec, offset + 4);
   rec.replace(offset + 4, 4, Bytes(length + 8));
   WriteFileAtomically(path() / "train.rec", rec);
   const RecordSet set(path());

@@ -10,7 +10,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 #include "tests/worker/python.h"
 #include "worker/data/shards/tar_format.h"
 

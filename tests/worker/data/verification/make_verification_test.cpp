@@ -10,7 +10,7 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
-#include "tests/temporary_directory.h"
+#include "common/base/temporary_directory.h"
 #include "tests/worker/data/grey_set.h"
 #include "tests/worker/data/killed.h"
 #include "worker/data/verification/pairs_txt.h"

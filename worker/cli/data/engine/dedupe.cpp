@@ -6,13 +6,13 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
 #include "common/base/checksum.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "common/base/temporary_directory.h"
 #include "common/cli/progress.h"
 #include "common/cli/run_command.h"
 #include "common/cli/text.h"
@@ -46,10 +46,7 @@ struct NamedSet {
                               set->width(), set->height(), kImageSide));
     }
     if (fs::is_directory(path)) names = ReadIdentityNames(path, set->num_identities());
-    const IdentityImages by_identity = set->ImagesByIdentity();
-    for (std::int64_t i = 0; i < set->num_identities(); ++i) {
-      images.push_back(by_identity.count(i));
-    }
+    images = set->ImagesByIdentity().counts();
   }
 
   std::string Name(std::int64_t identity) const {
@@ -71,8 +68,9 @@ std::string FingerprintOf(const Model& model) {
                      pixels.mean, pixels.std);
 }
 
-// Its first and last image stand for a set's content.
-std::string FingerprintOf(const TrainingSet& set) {
+// Its first and last image stand for a set's content. Unlike set_fingerprint.h's, without its path
+// and times: centres cost hours, and are still right when the set has moved.
+std::string ContentOf(const TrainingSet& set) {
   Sample first;
   Sample last;
   set.Read(0, &first);
@@ -92,35 +90,22 @@ class CentreDirectory {
     } else if (!command.report.empty()) {
       path_ = command.report + ".centres";
     } else {
-      std::string name = (fs::temp_directory_path() / "fr-centres-XXXXXX").string();
-      if (mkdtemp(name.data()) == nullptr) {
-        throw Error(ErrorCode::kIo, fmt::format("{}: {}", name, ErrnoText()));
-      }
-      path_ = name;
-      temporary_ = true;
+      path_ = temporary_.emplace().path();
     }
-    std::error_code error;
-    fs::create_directories(path_, error);
-    if (error) throw Error(ErrorCode::kIo, fmt::format("{}: {}", path_.string(), error.message()));
+    MakeDirectories(path_);
   }
-  ~CentreDirectory() {
-    std::error_code ignored;
-    if (temporary_) fs::remove_all(path_, ignored);
-  }
-  CentreDirectory(const CentreDirectory&) = delete;
-  CentreDirectory& operator=(const CentreDirectory&) = delete;
 
   const fs::path& path() const { return path_; }
-  bool temporary() const { return temporary_; }
+  bool temporary() const { return temporary_.has_value(); }
 
  private:
   fs::path path_;
-  bool temporary_ = false;
+  std::optional<TemporaryDirectory> temporary_;
 };
 
 CentreFile CentresOf(const NamedSet& named, const Model& model, const DedupeCommand& command,
                      const fs::path& path) {
-  CentreFileWriter writer(path, {FingerprintOf(model) + "\n" + FingerprintOf(*named.set),
+  CentreFileWriter writer(path, {FingerprintOf(model) + "\n" + ContentOf(*named.set),
                                  named.set->num_identities(), model.info().spec.embedding_size()});
   CentreOptions options{command.batch, command.threads, command.skip_broken,
                         ReportOnStderr("embed", "images")};

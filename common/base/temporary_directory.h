@@ -1,17 +1,25 @@
 #pragma once
-// A directory that goes when the test does.
+// A directory for what is needed while a program or a test runs.
 
 #include <cstdlib>
 #include <filesystem>
 #include <string>
 
+#include "common/base/error.h"
+#include "common/base/file.h"
+
 namespace fr {
 
+// In the system's directory for temporary files (TMPDIR); removed with all that is in it.
 class TemporaryDirectory {
  public:
+  // Throws Error(kIo).
   TemporaryDirectory() {
-    std::string name = (std::filesystem::temp_directory_path() / "fr-test-XXXXXX").string();
-    path_ = mkdtemp(name.data());
+    std::string name = (std::filesystem::temp_directory_path() / "fr-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) {
+      throw Error(ErrorCode::kIo, name + ": cannot be made: " + ErrnoText());
+    }
+    path_ = name;
   }
   ~TemporaryDirectory() {
     std::error_code ignored;

@@ -1,0 +1,30 @@
+#pragma once
+// Seconds, and the middle of several.
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <vector>
+
+namespace fr {
+
+using Clock = std::chrono::steady_clock;
+
+inline double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+inline double Seconds(const std::function<void()>& work) {
+  const Clock::time_point begin = Clock::now();
+  work();
+  return SecondsSince(begin);
+}
+
+// REQUIRES: not empty.
+inline double Median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+}  // namespace fr
