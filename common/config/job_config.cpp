@@ -85,6 +85,69 @@ void CheckSchedule(const JobSpec& spec, YamlMessage* yaml) {
   }
 }
 
+void CheckOptimizer(const JobSpec& spec, YamlMessage* yaml) {
+  const OptimizerSpec& optimizer = spec.optimizer();
+  const OptimizerType type = optimizer.type();
+  const auto belongs_to = [&](bool given, const std::string& key, OptimizerType owner) {
+    if (!given || type == owner) return;
+    yaml->AddError("optimizer." + key,
+                   fmt::format("is of type {}, not of {}: remove it, or set type: {}",
+                               OptimizerType_Name(owner), OptimizerType_Name(type),
+                               OptimizerType_Name(owner)));
+  };
+  belongs_to(optimizer.nesterov(), "nesterov", OptimizerType::sgd);
+  belongs_to(optimizer.has_beta1(), "beta1", OptimizerType::adamw);
+  belongs_to(optimizer.has_beta2(), "beta2", OptimizerType::adamw);
+  belongs_to(optimizer.has_epsilon(), "epsilon", OptimizerType::adamw);
+  belongs_to(optimizer.has_trust_coefficient(), "trust_coefficient", OptimizerType::lars);
+  if (optimizer.has_momentum() && type == OptimizerType::adamw) {
+    yaml->AddError("optimizer.momentum", "is of sgd and lars; adamw has beta1");
+  }
+  if (optimizer.nesterov() && optimizer.momentum() == 0) {
+    yaml->AddError("optimizer.nesterov", "needs a momentum above 0");
+  }
+}
+
+// A step's images in train.accumulate equal parts, each with an image for every worker.
+void CheckAccumulation(const JobSpec& spec, YamlMessage* yaml) {
+  const int parts = spec.train().accumulate();
+  const int workers = spec.resources().workers();
+  const std::int64_t batch = TotalBatchSize(spec, workers);
+  if (parts == 1 || (batch % parts == 0 && batch / parts >= workers)) return;
+  yaml->AddError("train.accumulate",
+                 fmt::format("{} images a step cannot be worked through in {} equal parts by {} "
+                             "workers",
+                             batch, parts, workers));
+}
+
+// What a head has and triplets have not.
+void CheckTriplet(const JobSpec& spec, YamlMessage* yaml) {
+  const LossSpec& loss = spec.loss();
+  if (loss.type() != LossType::triplet) {
+    if (loss.has_triplet()) yaml->AddError("loss.triplet", "belongs to type triplet only");
+    return;
+  }
+  const auto no_head = [&](bool given, const char* key) {
+    if (given) yaml->AddError(key, "is about a head, which triplet has not: remove it");
+  };
+  no_head(loss.has_scale(), "loss.scale");
+  no_head(loss.has_sub_centers(), "loss.sub_centers");
+  no_head(loss.has_sample_rate(), "loss.sample_rate");
+  no_head(loss.has_mass_tolerance(), "loss.mass_tolerance");
+  no_head(loss.has_filter_threshold(), "loss.filter_threshold");
+  no_head(loss.has_margin_gradient(), "loss.margin_gradient");
+  no_head(spec.optimizer().has_head_lr_multiplier(), "optimizer.head_lr_multiplier");
+  if (spec.data().order() != DataSpec::identities) {
+    yaml->AddError(
+        "data.order",
+        "must be identities for loss triplet: otherwise hardly any two images of a batch "
+        "are of one identity");
+  }
+  if (spec.train().accumulate() > 1) {
+    yaml->AddError("train.accumulate", "would compare only images of one part: remove it");
+  }
+}
+
 void CheckModel(const JobSpec& spec, YamlMessage* yaml) {
   const ModelSpec& model = spec.model();
   const std::string name = Network_Name(model.network());
@@ -116,6 +179,7 @@ void CheckLoss(const JobSpec& spec, YamlMessage* yaml) {
                                                                    : ""));
   }
   const double largest = type == LossType::sphereface ? 16
+                         : type == LossType::triplet  ? 4
                          : type == LossType::cosface  ? 1
                                                       : std::numbers::pi;
   if (loss.has_margin() && has_margin && loss.margin() > largest) {
@@ -219,7 +283,10 @@ JobConfig LoadJobConfig(const std::filesystem::path& path,
   CheckBatch(config.spec, &yaml);
   CheckModel(config.spec, &yaml);
   CheckLoss(config.spec, &yaml);
+  CheckTriplet(config.spec, &yaml);
+  CheckOptimizer(config.spec, &yaml);
   CheckSchedule(config.spec, &yaml);
+  CheckAccumulation(config.spec, &yaml);
   CheckValidation(config.spec, &yaml);
   if (path_check == PathCheck::kMustExist) CheckPaths(config.spec, &yaml);
   config.diagnostics = yaml.diagnostics();

@@ -12,7 +12,7 @@
 #include "common/cli/run_command.h"
 #include "common/cli/table.h"
 #include "common/cli/text.h"
-#include "worker/backbones/costs.h"
+#include "common/networks/costs.h"
 #include "worker/model/export.h"
 #include "worker/model/import.h"
 #include "worker/weights/host_tensor.h"

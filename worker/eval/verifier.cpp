@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
-#include "worker/backbones/preprocessing.h"
+#include "common/networks/preprocessing.h"
 #include "worker/comm/communicator.h"
 #include "worker/data/images/image.h"
 #include "worker/eval/verification_metrics.h"

@@ -9,7 +9,7 @@
 
 #include "common/base/error.h"
 #include "common/base/quoted.h"
-#include "worker/backbones/network.h"
+#include "common/networks/network.h"
 #include "worker/model/model_info.h"
 
 namespace fr {

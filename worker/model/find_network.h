@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "common/networks/graph.h"
 #include "proto/job.pb.h"
-#include "worker/backbones/graph.h"
 #include "worker/weights/host_tensor.h"
 
 namespace fr {

@@ -8,7 +8,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 #include "worker/model/model_info.h"
 #include "worker/model/onnx_export.h"
 #include "worker/weights/foreign_graph.h"

@@ -5,8 +5,8 @@
 #include <map>
 #include <string>
 
+#include "common/networks/preprocessing.h"
 #include "proto/job.pb.h"
-#include "worker/backbones/preprocessing.h"
 #include "worker/model/find_network.h"
 #include "worker/weights/host_tensor.h"
 

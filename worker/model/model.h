@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <memory>
 
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 #include "worker/backbones/run/network_state.h"
 #include "worker/model/model_info.h"
 

@@ -4,9 +4,9 @@
 #include <map>
 #include <string>
 
+#include "common/networks/graph.h"
+#include "common/networks/preprocessing.h"
 #include "proto/job.pb.h"
-#include "worker/backbones/graph.h"
-#include "worker/backbones/preprocessing.h"
 
 namespace fr {
 

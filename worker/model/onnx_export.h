@@ -4,7 +4,7 @@
 #include <functional>
 #include <string>
 
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 #include "worker/model/model_info.h"
 #include "worker/weights/host_tensor.h"
 

@@ -3,7 +3,7 @@
 
 #include <torch/torch.h>
 
-#include "worker/backbones/preprocessing.h"
+#include "common/networks/preprocessing.h"
 #include "worker/data/loader.h"
 
 namespace fr {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "worker/backbones/preprocessing.h"
+#include "common/networks/preprocessing.h"
 #include "worker/weights/host_tensor.h"
 #include "worker/weights/mxnet_file.h"
 #include "worker/weights/onnx_file.h"

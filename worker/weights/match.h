@@ -4,7 +4,7 @@
 #include <map>
 #include <string>
 
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 #include "worker/weights/foreign_graph.h"
 #include "worker/weights/host_tensor.h"
 

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 #include "worker/weights/foreign_graph.h"
 
 namespace fr {

@@ -8,7 +8,7 @@
 
 #include "common/base/error.h"
 #include "common/cli/run_command.h"
-#include "worker/backbones/network.h"
+#include "common/networks/network.h"
 #include "worker/backbones/run/compute_node.h"
 #include "worker/backbones/run/inference_plan.h"
 #include "worker/backbones/run/network_state.h"

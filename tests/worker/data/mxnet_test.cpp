@@ -10,8 +10,8 @@
 
 #include "common/base/file.h"
 #include "common/base/temporary_directory.h"
+#include "tests/python.h"
 #include "tests/worker/data/record_bytes.h"
-#include "tests/worker/python.h"
 #include "worker/data/records/record_check.h"
 #include "worker/data/records/record_file.h"
 #include "worker/data/records/record_set.h"

@@ -13,7 +13,7 @@
 #include <torch/torch.h>
 
 #include "common/base/error.h"
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 #include "worker/backbones/run/compute_node.h"
 #include "worker/backbones/run/inference_plan.h"
 #include "worker/backbones/run/torch_script.h"

@@ -11,7 +11,7 @@
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/base/temporary_directory.h"
-#include "tests/worker/python.h"
+#include "tests/python.h"
 #include "tests/worker/weights/damage.h"
 
 namespace fr {

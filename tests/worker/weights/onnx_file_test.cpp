@@ -10,7 +10,7 @@
 #include "common/base/file.h"
 #include "common/base/temporary_directory.h"
 #include "proto/onnx.pb.h"
-#include "tests/worker/python.h"
+#include "tests/python.h"
 #include "tests/worker/weights/damage.h"
 #include "worker/weights/foreign_graph.h"
 

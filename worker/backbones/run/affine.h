@@ -6,7 +6,7 @@
 
 #include <torch/torch.h>
 
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 #include "worker/backbones/kernels/backbone_kernels.h"
 
 namespace fr {

@@ -6,8 +6,8 @@
 
 #include <torch/torch.h>
 
-#include "worker/backbones/graph.h"
-#include "worker/backbones/network.h"
+#include "common/networks/graph.h"
+#include "common/networks/network.h"
 #include "worker/backbones/run/network_state.h"
 #include "worker/backbones/run/training_plan.h"
 

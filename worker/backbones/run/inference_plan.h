@@ -9,7 +9,7 @@
 
 #include <torch/torch.h>
 
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 #include "worker/backbones/run/network_state.h"
 
 namespace fr {

@@ -8,8 +8,8 @@
 
 #include <torch/torch.h>
 
+#include "common/networks/graph.h"
 #include "proto/job.pb.h"
-#include "worker/backbones/graph.h"
 #include "worker/checkpoint/safetensors.h"
 #include "worker/optim/flat_parameters.h"
 

@@ -4,7 +4,7 @@
 #include <memory>
 #include <optional>
 
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 #include "worker/backbones/run/network_state.h"
 #include "worker/backbones/run/tape.h"
 

@@ -3,7 +3,7 @@
 
 #include <torch/script.h>
 
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 #include "worker/backbones/run/network_state.h"
 
 namespace fr {

@@ -10,7 +10,7 @@
 
 #include <torch/torch.h>
 
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 #include "worker/backbones/run/network_state.h"
 #include "worker/backbones/run/tape.h"
 

@@ -10,9 +10,9 @@
 
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "tests/python.h"
 #include "tests/worker/data/grey_set.h"
 #include "tests/worker/data/shard_files.h"
-#include "tests/worker/python.h"
 #include "worker/data/records/record_set.h"
 #include "worker/data/shards/shard_index.h"
 #include "worker/data/shards/tar_set.h"

@@ -1,7 +1,7 @@
 #pragma once
 // MobileNetV1 (Howard et al., arXiv:1704.04861) for 112 x 112, as InsightFace's fmobilenet.py.
 
-#include "worker/backbones/network.h"
+#include "common/networks/network.h"
 
 namespace fr {
 

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "common/networks/graph.h"
 #include "proto/job.pb.h"
-#include "worker/backbones/graph.h"
 
 namespace fr {
 

@@ -1,8 +1,8 @@
-#include "worker/backbones/dpn.h"
+#include "common/networks/dpn.h"
 
 #include <string>
 
-#include "worker/backbones/output.h"
+#include "common/networks/output.h"
 
 namespace fr {
 namespace {

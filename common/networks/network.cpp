@@ -1,16 +1,16 @@
-#include "worker/backbones/network.h"
+#include "common/networks/network.h"
 
 #include <fmt/format.h>
 
 #include "common/base/error.h"
 #include "common/config/network_rules.h"
-#include "worker/backbones/densenet.h"
-#include "worker/backbones/dpn.h"
-#include "worker/backbones/inception_resnet_v2.h"
-#include "worker/backbones/ir_resnet.h"
-#include "worker/backbones/mobilefacenet.h"
-#include "worker/backbones/mobilenet.h"
-#include "worker/backbones/vit.h"
+#include "common/networks/densenet.h"
+#include "common/networks/dpn.h"
+#include "common/networks/inception_resnet_v2.h"
+#include "common/networks/ir_resnet.h"
+#include "common/networks/mobilefacenet.h"
+#include "common/networks/mobilenet.h"
+#include "common/networks/vit.h"
 
 namespace fr {
 namespace {

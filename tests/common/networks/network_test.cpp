@@ -1,6 +1,6 @@
 // The networks of the registry, as data: against published figures, and against PyTorch.
 
-#include "worker/backbones/network.h"
+#include "common/networks/network.h"
 
 #include <cmath>
 #include <fstream>
@@ -16,8 +16,8 @@
 
 #include "common/base/error.h"
 #include "common/base/temporary_directory.h"
-#include "tests/worker/python.h"
-#include "worker/backbones/costs.h"
+#include "common/networks/costs.h"
+#include "tests/python.h"
 
 namespace fr {
 namespace {

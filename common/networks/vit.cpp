@@ -1,4 +1,4 @@
-#include "worker/backbones/vit.h"
+#include "common/networks/vit.h"
 
 #include <string>
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "worker/backbones/network.h"
+#include "common/networks/network.h"
 
 namespace fr {
 

@@ -4,7 +4,7 @@
 #include <array>
 #include <cstdint>
 
-#include "worker/backbones/network.h"
+#include "common/networks/network.h"
 
 namespace fr {
 

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "common/networks/graph.h"
 #include "proto/job.pb.h"
-#include "worker/backbones/graph.h"
 
 namespace fr {
 

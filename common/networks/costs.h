@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 
 namespace fr {
 

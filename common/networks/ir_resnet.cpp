@@ -1,9 +1,9 @@
-#include "worker/backbones/ir_resnet.h"
+#include "common/networks/ir_resnet.h"
 
 #include <cstdint>
 #include <string>
 
-#include "worker/backbones/output.h"
+#include "common/networks/output.h"
 
 namespace fr {
 namespace {

@@ -1,7 +1,7 @@
 #pragma once
 // Inception-ResNet-v2 (Szegedy et al., arXiv:1602.07261).
 
-#include "worker/backbones/network.h"
+#include "common/networks/network.h"
 
 namespace fr {
 

@@ -1,4 +1,4 @@
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include "worker/backbones/costs.h"
+#include "common/networks/costs.h"
 
 #include <functional>
 #include <numeric>

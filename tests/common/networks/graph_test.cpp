@@ -1,6 +1,6 @@
 // What GraphBuilder infers, and what it refuses.
 
-#include "worker/backbones/graph.h"
+#include "common/networks/graph.h"
 
 #include <cmath>
 #include <functional>
@@ -11,7 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
-#include "worker/backbones/costs.h"
+#include "common/networks/costs.h"
 
 namespace fr {
 namespace {

@@ -1,10 +1,10 @@
-#include "worker/backbones/mobilefacenet.h"
+#include "common/networks/mobilefacenet.h"
 
 #include <array>
 #include <cstdint>
 #include <string>
 
-#include "worker/backbones/output.h"
+#include "common/networks/output.h"
 
 namespace fr {
 namespace {

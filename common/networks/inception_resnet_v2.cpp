@@ -1,10 +1,10 @@
-#include "worker/backbones/inception_resnet_v2.h"
+#include "common/networks/inception_resnet_v2.h"
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "worker/backbones/output.h"
+#include "common/networks/output.h"
 
 namespace fr {
 namespace {

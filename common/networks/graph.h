@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "worker/backbones/preprocessing.h"
+#include "common/networks/preprocessing.h"
 
 namespace fr {
 

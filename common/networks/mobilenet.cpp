@@ -1,9 +1,9 @@
-#include "worker/backbones/mobilenet.h"
+#include "common/networks/mobilenet.h"
 
 #include <cstdint>
 #include <string>
 
-#include "worker/backbones/output.h"
+#include "common/networks/output.h"
 
 namespace fr {
 namespace {

@@ -1,4 +1,4 @@
-#include "worker/backbones/output.h"
+#include "common/networks/output.h"
 
 #include <array>
 

@@ -1,9 +1,9 @@
-#include "worker/backbones/densenet.h"
+#include "common/networks/densenet.h"
 
 #include <string>
 #include <vector>
 
-#include "worker/backbones/output.h"
+#include "common/networks/output.h"
 
 namespace fr {
 namespace {
