@@ -18,6 +18,9 @@ target_compile_definitions(fr_engine PUBLIC OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
 target_compile_options(fr_engine PUBLIC -fopenmp)
 target_link_options(fr_engine PUBLIC -fopenmp)
 target_precompile_headers(fr_engine PRIVATE engine_pch.h)
+# A square root that might set errno is not computed in vectors.
+set_source_files_properties(optim/updates.cpp PROPERTIES COMPILE_OPTIONS "${FR_KERNEL_FLAGS}"
+                                                         SKIP_PRECOMPILE_HEADERS ON)
 
 # fr_engine_executable(name SOURCES...): a program on top of the engine. Compiled with -fpie, as
 # programs are, it could not share the library's precompiled header.

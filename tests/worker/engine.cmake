@@ -37,6 +37,9 @@ if(NOT FR_SANITIZE)
   add_test(NAME bench.backbone_runs COMMAND bench_backbone --network mbf --batch 2 --seconds 0.01)
   set_tests_properties(bench.backbone_runs PROPERTIES TIMEOUT 300 PASS_REGULAR_EXPRESSION
                                                       "mbf +training +2 ")
+  add_test(NAME bench.optimizers_runs COMMAND bench_optimizers --network mbf --steps 1)
+  set_tests_properties(bench.optimizers_runs PROPERTIES TIMEOUT 300 PASS_REGULAR_EXPRESSION
+                                                        "moving average +[0-9.]+ ms")
 endif()
 
 # fr-model's library parts, and fr-model itself, against PyTorch, onnxruntime and numpy.

@@ -16,7 +16,7 @@
 #include "worker/comm/communicator.h"
 #include "worker/heads/margin_head.h"
 #include "worker/optim/flat_parameters.h"
-#include "worker/optim/sgd.h"
+#include "worker/optim/optimizer.h"
 
 namespace fr {
 namespace {
@@ -32,7 +32,9 @@ std::string HeadFileName(IdentityRange range) {
 NamedTensors OptimizerTensors(const TrainingState& state, const at::Tensor& head_state) {
   NamedTensors tensors{{kHeadState, head_state}};
   for (const FlatParameters::Entry& entry : state.backbone->trained().entries()) {
-    tensors.emplace_back(entry.name, FlatParameters::View(state.optimizer->momentum(), entry));
+    for (const auto& [name, flat] : state.optimizer->State()) {
+      tensors.emplace_back(entry.name + "." + name, FlatParameters::View(flat, entry));
+    }
   }
   return tensors;
 }

@@ -3,7 +3,7 @@
 //
 // <run>/checkpoints/step-0000002000/
 //   backbone.safetensors          parameters and batch-norm statistics, arcface_torch's names
-//   optimizer.safetensors         momentum of the backbone's parameters, the same names
+//   optimizer.safetensors         <parameter's name>.<name of Optimizer::State>
 //   head-<begin>-<end>.safetensors  weight and momentum of identities [begin, end)
 //   manifest.json                 copy of the CheckpointManifest (Protobuf's JSON)
 // The checkpoint exists once its manifest is committed to the store; see docs/checkpoints.md.
@@ -18,7 +18,7 @@ namespace fr {
 class Communicator;
 class MarginHead;
 class NetworkState;
-class Sgd;
+class Optimizer;
 
 inline constexpr const char* kCheckpointsFolder = "checkpoints";  // of a run
 inline constexpr const char* kManifestFile = "manifest.json";     // of a checkpoint
@@ -27,7 +27,7 @@ inline constexpr const char* kBackboneFile = "backbone.safetensors";
 // What a checkpoint captures; nothing is owned.
 struct TrainingState {
   NetworkState* backbone = nullptr;
-  Sgd* optimizer = nullptr;
+  Optimizer* optimizer = nullptr;
   MarginHead* head = nullptr;
 };
 

@@ -9,6 +9,8 @@
 #include "common/base/error.h"
 #include "common/base/random.h"
 #include "worker/comm/communicator.h"
+#include "worker/heads/row_update.h"
+#include "worker/optim/lars.h"
 
 namespace fr {
 namespace {
@@ -187,20 +189,21 @@ int MarginHead::SkipFrom(at::Tensor mass_by_bin) {
   return from;
 }
 
-RowUpdate MarginHead::NextUpdate(double lr) const {
-  const HeadShardOptions& shard = options_.shard;
-  RowUpdate update;
-  update.kind =
-      shard.optimizer == HeadOptimizer::kSgd ? RowUpdate::Kind::kSgd : RowUpdate::Kind::kAdamW;
-  update.lr = static_cast<float>(lr);
-  update.decay = static_cast<float>(shard.weight_decay);
-  update.momentum = static_cast<float>(shard.momentum);
-  update.beta1 = static_cast<float>(shard.beta1);
-  update.beta2 = static_cast<float>(shard.beta2);
-  update.epsilon = static_cast<float>(shard.epsilon);
-  update.inverse_correction1 = static_cast<float>(1 / (1 - std::pow(shard.beta1, state_.step + 1)));
-  update.inverse_correction2 = static_cast<float>(1 / (1 - std::pow(shard.beta2, state_.step + 1)));
-  return update;
+// LARS' ratio for what the rows of all ranks accumulated.
+double MarginHead::TrustRatioOfRows() {
+  at::Tensor squares = shard_->AccumulatedSquares();
+  comm_.AllReduceSum(squares);
+  const double weight_norm = std::sqrt(squares[0].item<double>());
+  const double gradient_norm = std::sqrt(squares[1].item<double>());
+  if (!std::isfinite(gradient_norm)) {
+    throw Error(
+        ErrorCode::kDataLoss,
+        fmt::format("step {}: the norm of the head's gradient is {}: the training diverged; "
+                    "lower optimizer.lr or lengthen optimizer.schedule.warmup_steps",
+                    state_.step + 1, gradient_norm));
+  }
+  return TrustRatio(options_.shard.trust_coefficient, weight_norm, gradient_norm,
+                    options_.shard.weight_decay);
 }
 
 HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& labels,
@@ -267,7 +270,13 @@ HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& l
 
 HeadStepResult MarginHead::Step(const at::Tensor& embeddings, const at::Tensor& labels,
                                 const std::vector<std::int64_t>& rows_per_rank, double lr) {
-  HeadStepResult result = Run(embeddings, labels, rows_per_rank, 1, NextUpdate(lr));
+  if (options_.shard.optimizer == HeadOptimizer::kLars) {
+    HeadStepResult result = Accumulate(embeddings, labels, rows_per_rank, 1);
+    Update(lr);
+    return result;
+  }
+  HeadStepResult result =
+      Run(embeddings, labels, rows_per_rank, 1, MakeRowUpdate(options_.shard, lr, state_.step));
   ++state_.step;
   return result;
 }
@@ -281,7 +290,9 @@ HeadStepResult MarginHead::Accumulate(const at::Tensor& embeddings, const at::Te
 }
 
 void MarginHead::Update(double lr) {
-  shard_->ApplyAccumulated(NextUpdate(lr));
+  const bool lars = options_.shard.optimizer == HeadOptimizer::kLars;
+  const double trust_ratio = lars ? TrustRatioOfRows() : 1;
+  shard_->ApplyAccumulated(MakeRowUpdate(options_.shard, lr, state_.step, trust_ratio));
   ++state_.step;
 }
 

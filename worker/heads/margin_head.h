@@ -57,10 +57,12 @@ class MarginHead {
 
   // The same in two parts, for a step of several batches: each adds `weight` times its gradients
   // (a [C, D] float32 of them), then Update moves the rows. The result is not weighted, but for
-  // embedding_gradients.
+  // embedding_gradients. With LARS, whose rate needs the whole gradient's norm, Step is these two.
   HeadStepResult Accumulate(const at::Tensor& embeddings, const at::Tensor& labels,
                             const std::vector<std::int64_t>& rows_per_rank, double weight);
-  void Update(double lr);
+  void Update(double lr);  // Collective.
+  // Instead of Update: forgets the gradients, as if the step had not been.
+  void Discard() { shard_->DropAccumulated(); }
 
   IdentityRange range() const { return range_; }
   // Per identity of the range; HeadShard::RowTensors. Call RowsWritten after writing into them.
@@ -83,7 +85,7 @@ class MarginHead {
   NegativeRule Negatives(const std::vector<TargetLogit>& targets, std::vector<float>* hard) const;
   Loss Softmax(const std::vector<TargetLogit>& targets, const NegativeRule& rule);
   int SkipFrom(at::Tensor mass_by_bin);
-  RowUpdate NextUpdate(double lr) const;
+  double TrustRatioOfRows();
 
   MarginHeadOptions options_;
   IdentityRange range_;

@@ -1,6 +1,7 @@
 #include "worker/train/trainer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -18,7 +19,7 @@
 #include "worker/heads/margin_head.h"
 #include "worker/model/model.h"
 #include "worker/optim/learning_rate.h"
-#include "worker/optim/sgd.h"
+#include "worker/optim/optimizer.h"
 #include "worker/telemetry/metric_points.h"
 #include "worker/telemetry/report_text.h"
 #include "worker/telemetry/run_link.h"
@@ -36,14 +37,6 @@ TrainingOptions BackboneTraining(const ModelSpec& spec, Communicator& comm) {
   options.precision = ScalarTypeOf(spec.precision());
   options.recompute = spec.recompute();
   if (spec.batch_norm() == BatchNormMode::global) options.batch_norm_comm = &comm;
-  return options;
-}
-
-SgdOptions BackboneSgd(const OptimizerSpec& spec) {
-  SgdOptions options;
-  options.momentum = spec.momentum();
-  options.weight_decay = spec.weight_decay();
-  options.clip_norm = spec.clip_norm();
   return options;
 }
 
@@ -94,14 +87,14 @@ struct Trainer::Parts {
       : rows(RowsPerRank(total_batch, in.comm.world_size())),
         backbone(OptionsOf(in.spec.model()), BackboneTraining(in.spec.model(), in.comm),
                  in.spec.train().seed()),
-        optimizer(BackboneSgd(in.spec.optimizer()), backbone.parameters().values().numel()),
+        optimizer(MakeOptimizer(in.spec.optimizer(), backbone.parameters())),
         head(HeadOptions(in.spec), in.plan.ranges[in.comm.rank()], in.comm) {}
 
-  TrainingState state() { return {&backbone.state(), &optimizer, &head}; }
+  TrainingState state() { return {&backbone.state(), optimizer.get(), &head}; }
 
   std::vector<std::int64_t> rows;  // of the global batch, per rank
   Backbone backbone;
-  Sgd optimizer;
+  std::unique_ptr<Optimizer> optimizer;
   MarginHead head;
   std::unique_ptr<Loader> loader;  // made once it is known where to start
   Batch batch;                     // the step's, whose memory the next one takes
@@ -210,8 +203,15 @@ void Trainer::TrainStep() {
   // The head's gradients carry 1 / global batch, so the sum over ranks is the mean's gradient.
   FlatParameters& parameters = parts_->backbone.parameters();
   inputs_.comm.AllReduceSum(parameters.gradients());
-  const double gradient_norm =
-      parts_->optimizer.Step(parameters.values(), parameters.gradients(), lr);
+  const double gradient_norm = GradientNorm(parameters.gradients());
+  if (!std::isfinite(gradient_norm)) {
+    throw Error(ErrorCode::kDataLoss,
+                fmt::format("the norm of the backbone's gradient is {}: the training diverged; "
+                            "lower optimizer.lr or lengthen optimizer.schedule.warmup_steps",
+                            gradient_norm));
+  }
+  const double scale = ClipFactor(gradient_norm, inputs_.spec.optimizer().clip_norm());
+  parts_->optimizer->Step(parameters, {lr, scale, step_});
 
   ++step_;
   position_.samples += total_batch_;

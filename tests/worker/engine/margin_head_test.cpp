@@ -106,11 +106,19 @@ struct Naive {
     return others.scatter(1, own, psi) * scale;
   }
 
+  // `trust_ratio` is LARS' (arXiv:1708.03888).
   void Move(at::Tensor* w, at::Tensor* m, at::Tensor* v, const at::Tensor& g, double decay,
-            double lr) const {
-    if (options.shard.optimizer == HeadOptimizer::kSgd) {
-      *m = options.shard.momentum * *m + g + decay * *w;
-      *w = *w - lr * *m;
+            double lr, double trust_ratio) const {
+    const HeadShardOptions& shard = options.shard;
+    if (shard.optimizer == HeadOptimizer::kSgd) {
+      const at::Tensor decayed = g + decay * *w;
+      *m = shard.momentum * *m + decayed;
+      *w = *w - lr * (shard.nesterov ? decayed + shard.momentum * *m : *m);
+      return;
+    }
+    if (shard.optimizer == HeadOptimizer::kLars) {
+      *m = shard.momentum * *m + lr * trust_ratio * (g + decay * *w);
+      *w = *w - *m;
       return;
     }
     *m = 0.9 * *m + 0.1 * g;
@@ -135,12 +143,16 @@ struct Naive {
     embedding_gradients = x.grad();
     const at::NoGradGuard no_grad;
     const at::Tensor before[] = {weight, first, second};
-    Move(&weight, &first, &second, w.grad(), options.shard.weight_decay, lr);
     const at::Tensor rows = taking_part.view({-1, 1, 1});
+    const double decay = options.shard.weight_decay;
+    const double length = (weight * rows).norm().item<double>();
+    const double trust_ratio = options.shard.trust_coefficient * length /
+                               (w.grad().norm().item<double>() + decay * length);
+    Move(&weight, &first, &second, w.grad(), decay, lr, trust_ratio);
     weight = torch::where(rows, weight, before[0]);
     first = torch::where(rows, first, before[1]);
     second = torch::where(rows, second, before[2]);
-    if (options.margin.bias) Move(&bias, &bias_first, &bias_second, b.grad(), 0, lr);
+    if (options.margin.bias) Move(&bias, &bias_first, &bias_second, b.grad(), 0, lr, 1);
     ++step;
   }
 };
@@ -283,6 +295,12 @@ TEST_P(MarginHeadCase, AgreesWithTheFormula) {
   }
 }
 
+void UseLars(Case& c) {
+  c.options.shard.optimizer = HeadOptimizer::kLars;
+  c.options.shard.weight_decay = 0.05;
+  c.options.shard.trust_coefficient = 0.2;
+}
+
 std::vector<Case> Cases() {
   using T = MarginType;
   std::vector<Case> cases{
@@ -332,6 +350,27 @@ std::vector<Case> Cases() {
              c.options.shard.weight_decay = 0.1;
              c.lr = 1e-3;
              c.tolerance = 1e-4;  // g / sqrt(g^2) of gradients near 0
+           }),
+      Make("Nesterov", T::kArcFace, [](Case& c) { c.options.shard.nesterov = true; }),
+      Make("NesterovWithBias", T::kSoftmax,
+           [](Case& c) {
+             c.norm = 40, c.options.margin.bias = true, c.options.shard.nesterov = true;
+           }),
+      Make("Lars", T::kArcFace, UseLars),
+      Make("LarsWithBias", T::kSoftmax,
+           [](Case& c) {
+             UseLars(c);
+             c.norm = 40, c.options.margin.bias = true;
+           }),
+      Make("LarsSubCenters", T::kArcFace,
+           [](Case& c) {
+             UseLars(c);
+             c.options.shard.sub_centers = 3;
+           }),
+      Make("LarsEmptyRanks", T::kCosFace,
+           [](Case& c) {
+             UseLars(c);
+             c.all_on_last = true, c.identities = 40;
            }),
       Make("BFloat16", T::kArcFace,
            [](Case& c) {
@@ -403,12 +442,11 @@ TEST(MarginHead, GradientIsThatOfTheLoss) {
 
 // Sampled steps are steps of the formula over the identities that take part: all of the batch, and
 // of the others the same ones at any number of ranks. The rest stays, momentum included.
-TEST(MarginHead, SampledIdentitiesAloneTakePart) {
+void ExpectSampledSteps(const std::function<void(Case&)>& change) {
   Communicator comm;
-  Case c = Make("", MarginType::kArcFace, [](Case& k) {
-    k.identities = 211;
-    k.options.sample_rate = 0.3;
-  });
+  Case c = Make("", MarginType::kArcFace, change);
+  c.identities = 211;
+  c.options.sample_rate = 0.3;
   const Layout layout(c, comm.rank(), comm.world_size());
   MarginHead head(c.options, layout.range, comm);
   Communicator self(Communicator::Self{});
@@ -431,9 +469,17 @@ TEST(MarginHead, SampledIdentitiesAloneTakePart) {
   EXPECT_NEAR(share, 0.3 + 12.0 / 211 * 0.7, 0.08);
 }
 
+TEST(MarginHead, SampledIdentitiesAloneTakePart) {
+  ExpectSampledSteps([](Case&) {});
+}
+
+// LARS' norms, too, are those of the rows that take part.
+TEST(MarginHead, SampledIdentitiesAloneCountForLars) { ExpectSampledSteps(UseLars); }
+
 // Two halves of a batch, accumulated, are the whole batch; and the unfused update is the fused one.
 TEST(MarginHead, AccumulatedGradientsAreThoseOfTheWholeBatch) {
-  for (const HeadOptimizer optimizer : {HeadOptimizer::kSgd, HeadOptimizer::kAdamW}) {
+  for (const HeadOptimizer optimizer :
+       {HeadOptimizer::kSgd, HeadOptimizer::kAdamW, HeadOptimizer::kLars}) {
     for (const double sample_rate : {1.0, 0.4}) {
       Communicator self(Communicator::Self{});
       const Case c = Make("", MarginType::kArcFace, [&](Case& k) {
@@ -468,6 +514,32 @@ TEST(MarginHead, AccumulatedGradientsAreThoseOfTheWholeBatch) {
         EXPECT_LT(RelativeError(Row(twice, "weight"), Row(fused, "weight").to(torch::kFloat64)),
                   2e-4);
       }
+    }
+  }
+}
+
+// A step that is given up has not been: rows, biases and momentum of the next one are what they
+// would have been.
+TEST(MarginHead, DiscardedGradientsLeaveNothing) {
+  Communicator self(Communicator::Self{});
+  for (const HeadOptimizer optimizer : {HeadOptimizer::kSgd, HeadOptimizer::kLars}) {
+    const Case c = Make("", MarginType::kSoftmax, [&](Case& k) {
+      k.options.margin.bias = true;
+      k.options.shard.optimizer = optimizer;
+    });
+    MarginHead head = WholeHead(c, self);
+    MarginHead expected = WholeHead(c, self);
+    torch::manual_seed(5);
+    const Inputs given_up = MakeInputs(c);
+    head.Accumulate(given_up.embeddings, given_up.labels, {c.batch}, 1);
+    head.Discard();
+    const Inputs in = MakeInputs(c);
+    for (MarginHead* one : {&head, &expected}) {
+      one->Accumulate(in.embeddings, in.labels, {c.batch}, 1);
+      one->Update(0.1);
+    }
+    for (const auto& [name, tensor] : expected.RowTensors()) {
+      EXPECT_TRUE(torch::equal(Row(head, name), tensor)) << name;
     }
   }
 }

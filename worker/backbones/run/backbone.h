@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include <torch/torch.h>
 
@@ -24,6 +26,11 @@ class Backbone {
   // See TrainingPlan.
   at::Tensor Forward(const at::Tensor& images) { return plan_.Forward(images); }
   void Backward(const at::Tensor& embedding_gradients) { plan_.Backward(embedding_gradients); }
+
+  std::optional<std::string> FindNonFinite(const at::Tensor& images,
+                                           const at::Tensor& embedding_gradients) {
+    return plan_.FindNonFinite(images, embedding_gradients);
+  }
 
   const Graph& graph() const { return graph_; }
   NetworkState& state() { return state_; }

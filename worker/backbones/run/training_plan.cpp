@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "worker/backbones/run/affine.h"
+#include "worker/backbones/run/finite_check.h"
 #include "worker/backbones/run/steps.h"
 
 namespace fr {
@@ -67,6 +68,7 @@ struct TrainingPlan::Block {
 TrainingPlan::TrainingPlan(const Graph& graph, const NetworkState& state,
                            const TrainingOptions& options)
     : graph_(graph),
+      state_(state),
       options_(options),
       uses_(graph.nodes().size(), 0),
       tape_(graph.nodes().size()) {
@@ -84,7 +86,10 @@ void TrainingPlan::MakeSteps(const Graph& graph, const NetworkState& state) {
   for (int i = 0; i <= graph.output(); ++i) {
     const auto norm = norms.find(i);
     if (norm != norms.end()) {
-      steps_.push_back(MakeNormStep(graph, norm->second, state, options_.batch_norm_comm));
+      const NormNodes& nodes = norm->second;
+      nodes_of_step_.push_back({nodes.norm});
+      if (nodes.activation) nodes_of_step_.back().push_back(*nodes.activation);
+      steps_.push_back(MakeNormStep(graph, nodes, state, options_.batch_norm_comm));
       continue;
     }
     switch (graph.node(i).op) {
@@ -103,6 +108,7 @@ void TrainingPlan::MakeSteps(const Graph& graph, const NetworkState& state) {
       default:
         steps_.push_back(MakeAutogradStep(graph, i, state));
     }
+    if (steps_.size() > nodes_of_step_.size()) nodes_of_step_.push_back({i});
   }
 }
 
@@ -136,8 +142,14 @@ PassMode TrainingPlan::Mode() {
 }
 
 at::Tensor TrainingPlan::Forward(const at::Tensor& images) {
-  const torch::NoGradGuard no_grad;
   drawn_.clear();
+  drawn_for_ = images.size(0);
+  return RunForward(images, Mode(), [](const Step&) {});
+}
+
+at::Tensor TrainingPlan::RunForward(const at::Tensor& images, const PassMode& mode,
+                                    const std::function<void(const Step&)>& after_step) {
+  const torch::NoGradGuard no_grad;
   std::vector<int> uses = uses_;
   tape_.value(0) = images.to(options_.precision).contiguous(torch::MemoryFormat::ChannelsLast);
   auto block = blocks_.begin();
@@ -147,7 +159,8 @@ at::Tensor TrainingPlan::Forward(const at::Tensor& images) {
       for (const int input : block->inputs) block->kept.push_back(tape_.value(input));
     }
     Step& step = *steps_[i];
-    step.Forward(tape_, Mode());
+    step.Forward(tape_, mode);
+    after_step(step);
     for (const int input : step.inputs()) {
       if (--uses[static_cast<std::size_t>(input)] == 0) tape_.value(input).reset();
     }
@@ -157,6 +170,15 @@ at::Tensor TrainingPlan::Forward(const at::Tensor& images) {
     }
   }
   return std::exchange(tape_.value(graph_.output()), at::Tensor()).to(torch::kFloat32);
+}
+
+// At a block's last step, which is the first on the way back: its values come to be again.
+void TrainingPlan::PrepareBackward(std::size_t step) {
+  const auto block = std::find_if(blocks_.begin(), blocks_.end(),
+                                  [&](const Block& b) { return b.end == step + 1; });
+  if (block == blocks_.end()) return;
+  ForwardAgain(*block);
+  block->kept.clear();
 }
 
 void TrainingPlan::ForwardAgain(const Block& block) {
@@ -176,15 +198,41 @@ void TrainingPlan::ForwardAgain(const Block& block) {
 void TrainingPlan::Backward(const at::Tensor& embedding_gradients) {
   const torch::NoGradGuard no_grad;
   tape_.AddGradient(graph_.output(), embedding_gradients);
-  auto block = blocks_.rbegin();
   for (std::size_t i = steps_.size(); i-- > 0;) {
-    if (block != blocks_.rend() && i + 1 == block->end) {
-      ForwardAgain(*block);
-      block->kept.clear();
-      ++block;
-    }
+    PrepareBackward(i);
     steps_[i]->Backward(tape_);
   }
+}
+
+std::optional<std::string> TrainingPlan::FindNonFinite(const at::Tensor& images,
+                                                       const at::Tensor& embedding_gradients) {
+  const torch::NoGradGuard no_grad;
+  if (images.size(0) != drawn_for_) drawn_.clear();
+  drawn_for_ = images.size(0);
+  FiniteCheck check(graph_, state_);
+  check.Weights();
+  check.Images(images);
+  PassMode mode = Mode();
+  mode.trial = true;
+  // To the end even when it is found: other ranks may go on, and wait for this one's sums.
+  RunForward(images, mode,
+             [&](const Step& step) { check.Value(step.output(), tape_.value(step.output())); });
+  if (embedding_gradients.defined()) {
+    const at::Tensor& gradients = state_.trained().gradients();
+    const at::Tensor before = gradients.clone();
+    gradients.zero_();
+    tape_.AddGradient(graph_.output(), embedding_gradients);
+    for (std::size_t i = steps_.size(); i-- > 0;) {
+      PrepareBackward(i);
+      check.Gradient(steps_[i]->output(), tape_.gradient(steps_[i]->output()));
+      steps_[i]->Backward(tape_);
+      check.ParameterGradients(nodes_of_step_[i]);
+    }
+    gradients.copy_(before);
+  }
+  for (Block& block : blocks_) block.kept.clear();
+  for (const auto& step : steps_) step->Forget();
+  return check.first();
 }
 
 }  // namespace fr

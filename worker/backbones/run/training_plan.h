@@ -3,8 +3,10 @@
 // chain rule from step to step.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,20 +46,36 @@ class TrainingPlan {
   // [n, d] float32. Once after each Forward.
   void Backward(const at::Tensor& embedding_gradients);
 
+  // For a step that had an infinite or NaN value: where the first one appeared. Looks at the
+  // weights and at `images`, then runs the step again and looks at every value and, if
+  // `embedding_gradients` is defined, at every value's and every weight's gradient on the way back.
+  // The answers are FiniteCheck's; none: all is finite. With the latest Forward's images, its
+  // random draws are used again. Weights, their gradients so far and running statistics stay what
+  // they are; a Backward needs a Forward of its own afterwards. Collective if batch norm is of all
+  // ranks: each then answers for its own images.
+  std::optional<std::string> FindNonFinite(const at::Tensor& images,
+                                           const at::Tensor& embedding_gradients);
+
  private:
   struct Block;
 
   void MakeSteps(const Graph& graph, const NetworkState& state);
   void MakeBlocks();
+  at::Tensor RunForward(const at::Tensor& images, const PassMode& mode,
+                        const std::function<void(const Step&)>& after_step);
+  void PrepareBackward(std::size_t step);
   void ForwardAgain(const Block& block);
   PassMode Mode();
 
   const Graph& graph_;
+  const NetworkState& state_;
   TrainingOptions options_;
   std::vector<std::unique_ptr<Step>> steps_;
-  std::vector<Block> blocks_;  // of `recompute`
-  std::vector<int> uses_;      // of each node's value, by steps
+  std::vector<std::vector<int>> nodes_of_step_;  // whose parameters it has
+  std::vector<Block> blocks_;                    // of `recompute`
+  std::vector<int> uses_;                        // of each node's value, by steps
   std::map<std::string, at::Tensor> drawn_;
+  std::int64_t drawn_for_ = 0;  // images
   Tape tape_;
 };
 
