@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -241,12 +242,13 @@ GetAssignmentReply Coordinator::GetAssignment(const GetAssignmentRequest& reques
   GetAssignmentReply reply;
   *reply.mutable_spec() = job.record.spec();
   reply.set_run_dir(job.record.run_dir());
-  const std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(job.record.number());
+  std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(job.record.number());
   std::string origin = "from the beginning";
   if (!checkpoints.empty()) {
-    *reply.mutable_resume_from() = checkpoints.back();
     origin = fmt::format("from the checkpoint of step {}", checkpoints.back().step());
   }
+  reply.mutable_resume_from()->Assign(std::make_move_iterator(checkpoints.rbegin()),
+                                      std::make_move_iterator(checkpoints.rend()));
   if (job.record.state() == JobState::STARTING) {
     Change change(job);
     change.To(JobState::RUNNING, fmt::format("{} workers, rank 0 on {}, {}", request.world_size(),

@@ -116,7 +116,7 @@ TEST_F(CoordinatorTest, AJobGoesItsRoad) {
   EXPECT_EQ(State(id), JobState::PENDING);
   coordinator_->Tick();
   EXPECT_EQ(State(id), JobState::STARTING);
-  EXPECT_FALSE(Begin(id, 1).has_resume_from());
+  EXPECT_EQ(Begin(id, 1).resume_from_size(), 0);
   EXPECT_EQ(State(id), JobState::RUNNING);
 
   WorkerReportRequest report = Report(id, 1);
@@ -248,7 +248,7 @@ TEST_F(CoordinatorTest, ARestartOfTheCoordinatorLosesNothing) {
   EXPECT_EQ(Submit(), "job-2");
 }
 
-// The newest checkpoints stay, manifest and files; a new attempt begins from the last.
+// The newest checkpoints stay, manifest and files; a new attempt gets them, latest first.
 TEST_F(CoordinatorTest, CheckpointsAreKeptAndContinuedFrom) {
   const std::string id = RunningJob();
   for (const int step : {10, 20, 30}) {
@@ -269,7 +269,10 @@ TEST_F(CoordinatorTest, CheckpointsAreKeptAndContinuedFrom) {
 
   launcher_->Signal(Job(id).launch(), SIGKILL);
   ASSERT_TRUE(TickUntil([&] { return Job(id).attempt() == 2; }));
-  EXPECT_EQ(Begin(id, 2).resume_from().step(), 30);
+  const GetAssignmentReply assignment = Begin(id, 2);
+  ASSERT_EQ(assignment.resume_from_size(), 2);  // a damaged one is passed over for the one before
+  EXPECT_EQ(assignment.resume_from(0).step(), 30);
+  EXPECT_EQ(assignment.resume_from(1).step(), 20);
 }
 
 // The plan's generation grows when the world changes, and only then.

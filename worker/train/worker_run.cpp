@@ -61,7 +61,8 @@ std::string Pack(const std::optional<Assignment>& assignment) {
   GetAssignmentReply reply;
   *reply.mutable_spec() = assignment->spec;
   reply.set_run_dir(assignment->run_dir);
-  if (assignment->resume_from) *reply.mutable_resume_from() = *assignment->resume_from;
+  reply.mutable_resume_from()->Assign(assignment->resume_from.begin(),
+                                      assignment->resume_from.end());
   return reply.SerializeAsString();
 }
 
@@ -71,9 +72,8 @@ std::optional<Assignment> Unpack(const std::string& bytes) {
   if (!reply.ParseFromString(bytes)) {
     throw Error(ErrorCode::kInternal, "rank 0 sent an assignment that cannot be read");
   }
-  Assignment assignment{reply.spec(), reply.run_dir(), std::nullopt};
-  if (reply.has_resume_from()) assignment.resume_from = reply.resume_from();
-  return assignment;
+  return Assignment{
+      reply.spec(), reply.run_dir(), {reply.resume_from().begin(), reply.resume_from().end()}};
 }
 
 // Memory that each rank offers to the head: an equal share of half of what its machine has free,
@@ -118,8 +118,8 @@ void Train(const Assignment& assignment, RunLink* link, Communicator& comm) {
   const std::vector<NamedVerificationSet> verification_sets = OpenVerificationSets(spec.data());
   const ShardPlan plan = AgreeOnPlan(link, spec, training_set->num_identities(), comm);
   Trainer trainer({spec, *training_set, verification_sets, plan, assignment.run_dir, comm, link});
-  if (assignment.resume_from) {
-    trainer.Restore(*assignment.resume_from);
+  if (!assignment.resume_from.empty()) {
+    trainer.Restore(assignment.resume_from.front());
   } else {
     trainer.StartFromPretrained();
   }
