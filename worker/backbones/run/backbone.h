@@ -22,7 +22,9 @@ class Backbone {
   Backbone(const NetworkOptions& network, const TrainingOptions& training, std::uint64_t seed);
 
   // See TrainingPlan.
-  at::Tensor Forward(const at::Tensor& images) { return plan_.Forward(images); }
+  at::Tensor Forward(const at::Tensor& images, const Draws& draws = {}) {
+    return plan_.Forward(images, draws);
+  }
   void Backward(const at::Tensor& embedding_gradients) { plan_.Backward(embedding_gradients); }
 
   const Graph& graph() const { return graph_; }

@@ -132,12 +132,14 @@ PassMode TrainingPlan::Mode() {
   mode.compute.training = true;
   mode.compute.randomness = options_.randomness;
   mode.compute.drawn = &drawn_;
+  mode.compute.draws = draws_;
   return mode;
 }
 
-at::Tensor TrainingPlan::Forward(const at::Tensor& images) {
+at::Tensor TrainingPlan::Forward(const at::Tensor& images, const Draws& draws) {
   const torch::NoGradGuard no_grad;
   drawn_.clear();
+  draws_ = draws;
   std::vector<int> uses = uses_;
   tape_.value(0) = images.to(options_.precision).contiguous(torch::MemoryFormat::ChannelsLast);
   auto block = blocks_.begin();

@@ -38,7 +38,7 @@ class TrainingPlan {
 
   // images [n, 3, h, w] float32 -> embeddings [n, d] float32. Updates the running statistics and
   // keeps what Backward needs.
-  at::Tensor Forward(const at::Tensor& images);
+  at::Tensor Forward(const at::Tensor& images, const Draws& draws = {});
 
   // Adds to the gradients of `state`'s trained parameters, given those of the latest embeddings
   // [n, d] float32. Once after each Forward.
@@ -58,6 +58,7 @@ class TrainingPlan {
   std::vector<Block> blocks_;  // of `recompute`
   std::vector<int> uses_;      // of each node's value, by steps
   std::map<std::string, at::Tensor> drawn_;
+  Draws draws_;
   Tape tape_;
 };
 
