@@ -14,7 +14,7 @@
 #include "worker/backbones/run/network_state.h"
 #include "worker/checkpoint/safetensors.h"
 #include "worker/comm/communicator.h"
-#include "worker/heads/margin_head.h"
+#include "worker/heads/head.h"
 #include "worker/optim/flat_parameters.h"
 #include "worker/optim/sgd.h"
 
@@ -172,7 +172,7 @@ void LoadTensors(const CheckpointManifest& manifest, const std::string& name,
   }
 }
 
-void LoadHead(const CheckpointManifest& manifest, MarginHead& head) {
+void LoadHead(const CheckpointManifest& manifest, Head& head) {
   std::vector<const CheckpointFile*> files;
   for (const CheckpointFile& file : manifest.files()) {
     if (file.has_identities()) files.push_back(&file);

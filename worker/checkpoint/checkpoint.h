@@ -4,7 +4,8 @@
 // <run>/checkpoints/step-0000002000/
 //   backbone.safetensors          parameters and batch-norm statistics, arcface_torch's names
 //   optimizer.safetensors         momentum of the backbone's parameters, the same names
-//   head-<begin>-<end>.safetensors  weight and momentum of identities [begin, end)
+//   head-<begin>-<end>.safetensors  weight and momentum of identities [begin, end); none of a head
+//                                 without rows
 //   manifest.json                 copy of the CheckpointManifest (Protobuf's JSON)
 // The checkpoint exists once its manifest is committed to the store; see docs/checkpoints.md.
 
@@ -16,7 +17,7 @@
 namespace fr {
 
 class Communicator;
-class MarginHead;
+class Head;
 class NetworkState;
 class Sgd;
 
@@ -28,7 +29,7 @@ inline constexpr const char* kBackboneFile = "backbone.safetensors";
 struct TrainingState {
   NetworkState* backbone = nullptr;
   Sgd* optimizer = nullptr;
-  MarginHead* head = nullptr;
+  Head* head = nullptr;
 };
 
 // Writes this rank's files below `<run_dir>/checkpoints/step-<manifest.step>` and returns, on rank

@@ -15,7 +15,7 @@
 #include "worker/comm/communicator.h"
 #include "worker/data/loader.h"
 #include "worker/eval/verifier.h"
-#include "worker/heads/margin_head.h"
+#include "worker/heads/head.h"
 #include "worker/model/model.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/optim/sgd.h"
@@ -95,14 +95,14 @@ struct Trainer::Parts {
         backbone(OptionsOf(in.spec.model()), BackboneTraining(in.spec.model(), in.comm),
                  in.spec.train().seed()),
         optimizer(BackboneSgd(in.spec.optimizer()), backbone.parameters().values().numel()),
-        head(HeadOptions(in.spec), in.plan.ranges[in.comm.rank()], in.comm) {}
+        head(MakeHead(in.spec, in.plan.ranges[in.comm.rank()], in.comm)) {}
 
-  TrainingState state() { return {&backbone.state(), &optimizer, &head}; }
+  TrainingState state() { return {&backbone.state(), &optimizer, head.get()}; }
 
   std::vector<std::int64_t> rows;  // of the global batch, per rank
   Backbone backbone;
   Sgd optimizer;
-  MarginHead head;
+  std::unique_ptr<Head> head;
   std::unique_ptr<Loader> loader;  // made once it is known where to start
   Batch batch;                     // the step's, whose memory the next one takes
 };
@@ -205,7 +205,7 @@ void Trainer::TrainStep() {
   const double lr = LearningRate(inputs_.spec.optimizer(), step_, last_step_);
 
   const torch::Tensor embeddings = parts_->backbone.Forward(NetworkInput(batch));
-  const HeadStepResult head = parts_->head.Step(embeddings, LabelTensor(batch), parts_->rows, lr);
+  const HeadStepResult head = parts_->head->Step(embeddings, LabelTensor(batch), parts_->rows, lr);
   parts_->backbone.Backward(head.embedding_gradients);
   // The head's gradients carry 1 / global batch, so the sum over ranks is the mean's gradient.
   FlatParameters& parameters = parts_->backbone.parameters();
