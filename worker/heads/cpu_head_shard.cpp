@@ -103,6 +103,7 @@ class CpuHeadShard final : public HeadShard {
                          double share, const at::Tensor& target_gradients, int skip_from,
                          const RowUpdate& update) override;
   void ApplyAccumulated(const RowUpdate& update) override;
+  void DropAccumulated() override;
   std::vector<std::pair<std::string, at::Tensor>> RowTensors() override;
   void RowsWritten() override;
 
@@ -689,6 +690,18 @@ void CpuHeadShard::ApplyAccumulated(const RowUpdate& update) {
     }
     UpdateBias(space, update);
   });
+}
+
+void CpuHeadShard::DropAccumulated() {
+  if (!gradient_.defined()) return;
+  for (std::int64_t identity = 0; identity < range_.size(); ++identity) {
+    if (std::exchange(accumulated_[identity], 0) == 0) continue;
+    for (std::int64_t k = 0; k < options_.sub_centers; ++k) {
+      const std::int64_t row = identity * options_.sub_centers + k;
+      std::fill_n(Row(gradient_, row), columns_, 0.0F);
+      if (options_.bias) bias_gradient_.mutable_data_ptr<float>()[row] = 0;
+    }
+  }
 }
 
 }  // namespace

@@ -88,6 +88,8 @@ class HeadShard {
                                  const RowUpdate& update) = 0;
   // After passes with kAccumulate: moves the rows that took part by what they accumulated.
   virtual void ApplyAccumulated(const RowUpdate& update) = 0;
+  // Instead: sets what they accumulated to zero.
+  virtual void DropAccumulated() = 0;
 
   // First dimension: the shard's identities. "weight" [n, D] ([n, K, D] with sub-centers) first,
   // then the optimizer's state, each float32. After writing into them, RowsWritten().

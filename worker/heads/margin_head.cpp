@@ -9,23 +9,12 @@
 #include "common/base/error.h"
 #include "common/base/random.h"
 #include "worker/comm/communicator.h"
+#include "worker/heads/finite.h"
 
 namespace fr {
 namespace {
 
 constexpr double kMinNorm = 1e-12;
-
-void CheckFinite(const at::Tensor& rows, const char* what, double step, int rank) {
-  if (rows.numel() == 0) return;
-  const at::Tensor finite = at::isfinite(rows).view({rows.size(0), -1}).all(1);
-  if (finite.all().item<bool>()) return;
-  const std::int64_t row = at::argmin(finite.to(at::kByte)).item<std::int64_t>();
-  throw Error(
-      ErrorCode::kDataLoss,
-      fmt::format("step {}, rank {}: {} of sample {} of its batch is not finite: the training "
-                  "diverged; lower optimizer.lr or lengthen optimizer.schedule.warmup_steps",
-                  step + 1, rank, what, row));
-}
 
 void Require(bool holds, const char* what) {
   if (!holds) throw Error(ErrorCode::kInvalidArgument, std::string("margin head: ") + what);
@@ -71,6 +60,7 @@ struct MarginHead::Batch {
   at::Tensor own_direction;   // [local batch, D] x / |x|
   at::Tensor own_norms;       // [local batch, 1]
   std::vector<double> norms;  // [B]
+  std::int64_t own_targets = 0;
 };
 
 // Over all identities of all ranks.
@@ -111,6 +101,7 @@ MarginHead::Batch MarginHead::Gather(const at::Tensor& embeddings, const at::Ten
                      norms.const_data_ptr<double>() + norms.numel());
   std::vector<OwnTarget> targets =
       OwnTargets(comm_.AllGatherRows(labels.contiguous(), rows_per_rank), range_);
+  batch.own_targets = static_cast<std::int64_t>(targets.size());
   std::vector<std::int64_t> sampled = SampledIdentities(targets);
   shard_->SetBatch(x, std::move(targets), std::move(sampled));
   return batch;
@@ -207,10 +198,11 @@ HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& l
                                const std::vector<std::int64_t>& rows_per_rank, double weight,
                                const RowUpdate& update) {
   const at::NoGradGuard no_grad;
-  CheckFinite(embeddings, "the embedding", state_.step, comm_.rank());
   const Batch batch = Gather(embeddings, labels, rows_per_rank);
+  CheckFinite(batch.norms, "the embedding", rows_per_rank);
   const auto samples = static_cast<std::int64_t>(batch.norms.size());
 
+  const MarginState state_before = state_;
   at::Tensor z = shard_->TargetLogits(options_.margin.scale);
   comm_.AllReduceSum(z);
   const double* z_data = z.const_data_ptr<double>();
@@ -219,7 +211,9 @@ HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& l
   std::vector<float> hard;
   const NegativeRule rule = Negatives(targets, &hard);
   const Loss loss = Softmax(targets, rule);
-  CheckFinite(loss.log_sum_exp, "the softmax", state_.step, comm_.rank());
+  if (!loss.log_sum_exp.isfinite().all().item<bool>()) state_ = state_before;
+  CheckFinite({loss.log_sum_exp.const_data_ptr<double>(), static_cast<std::size_t>(samples)},
+              "the softmax", rows_per_rank);
 
   // d loss / d: the targets' z, and the norms beyond z.
   const double share = weight / static_cast<double>(samples);
@@ -238,6 +232,7 @@ HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& l
     probability.mutable_data_ptr<double>()[b] = p;
   }
   result.accuracy = loss.accuracy;
+  result.own_targets = batch.own_targets;
 
   const GradientPass pass = shard_->Gradients(options_.margin.scale, rule, loss.log_sum_exp, share,
                                               by_z, loss.skip_from, update);
@@ -279,6 +274,8 @@ HeadStepResult MarginHead::Accumulate(const at::Tensor& embeddings, const at::Te
   update.kind = RowUpdate::Kind::kAccumulate;
   return Run(embeddings, labels, rows_per_rank, weight, update);
 }
+
+void MarginHead::DropAccumulated() { shard_->DropAccumulated(); }
 
 void MarginHead::Update(double lr) {
   shard_->ApplyAccumulated(NextUpdate(lr));

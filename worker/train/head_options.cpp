@@ -23,6 +23,8 @@ MarginType TypeOf(LossType type) {
       return MarginType::kCurricularFace;
     case LossType::magface:
       return MarginType::kMagFace;
+    case LossType::triplet:
+      break;  // has no rows
   }
   return MarginType::kArcFace;
 }
@@ -84,6 +86,10 @@ MarginHeadOptions HeadOptions(const JobSpec& spec) {
   options.shard.weight_decay = spec.optimizer().weight_decay();
   options.shard.seed = spec.train().seed();
   return options;
+}
+
+std::unique_ptr<Head> MakeHead(const JobSpec& spec, IdentityRange range, Communicator& comm) {
+  return std::make_unique<MarginHead>(HeadOptions(spec), range, comm);
 }
 
 }  // namespace fr

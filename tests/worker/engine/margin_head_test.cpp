@@ -277,6 +277,8 @@ TEST_P(MarginHeadCase, AgreesWithTheFormula) {
     const HeadStepResult result = head.Step(layout.Own(in.embeddings, comm.rank()),
                                             layout.Own(in.labels, comm.rank()), layout.rows, lr);
     ExpectAgreement(c, layout, comm.rank(), result, head, naive);
+    const at::Tensor own = (in.labels >= layout.range.begin) & (in.labels < layout.range.end);
+    EXPECT_EQ(result.own_targets, own.sum().item<std::int64_t>());
     if (!c.options.shard.bf16_products) {
       EXPECT_DOUBLE_EQ(result.accuracy, naive.accuracy);
     }
