@@ -560,7 +560,7 @@ TEST(MarginHead, StateIsCarriedOver) {
   }
 }
 
-// An embedding that is no number ends the step, with the step, rank and row that have it.
+// An embedding that is no number ends the step, with the sample and the rank that have it.
 TEST(MarginHead, NotANumberIsNamed) {
   Communicator self(Communicator::Self{});
   const Case c = Make("", MarginType::kArcFace);
@@ -575,7 +575,7 @@ TEST(MarginHead, NotANumberIsNamed) {
       FAIL();
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
-      EXPECT_NE(std::string(error.what()).find("step 1, rank 0: the embedding of sample 1"),
+      EXPECT_NE(std::string(error.what()).find("the embedding of sample 1 of rank 0"),
                 std::string::npos)
           << error.what();
     }
