@@ -14,7 +14,7 @@
 #include "common/base/file.h"
 #include "common/base/temporary_directory.h"
 #include "common/store/run_store.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
 #include "worker/data/records/record_set.h"
 #include "worker/data/synth/synthetic_set.h"
 #include "worker/telemetry/run_link.h"
@@ -104,7 +104,7 @@ class TrainerTest : public testing::Test {
   void ExpectContinuation(JobSpec spec, int middle);
 
   TemporaryDirectory directory_;
-  Communicator comm_;
+  MpiCommunicator comm_;
   std::filesystem::path path_;
 };
 
@@ -115,7 +115,7 @@ TEST_F(TrainerTest, AnyNumberOfRanksGivesTheSameLossCurve) {
   RecordingLink many;
   Train(SmallJob(20), comm_, path_ / "many", &many);
   if (comm_.rank() == 0) {
-    Communicator self(Communicator::Self{});
+    MpiCommunicator self(MpiCommunicator::Self{});
     RecordingLink one;
     Train(SmallJob(20), self, path_ / "one", &one);
     ASSERT_EQ(one.values["train/loss"].size(), 20U);
@@ -177,7 +177,7 @@ void TrainerTest::ExpectContinuation(JobSpec spec, int middle) {
     // The same world: bit by bit, but for the order in which MPI adds.
     EXPECT_NEAR(loss, whole.values["train/loss"][step], 1e-5 * std::abs(loss)) << step;
   }
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   RecordingLink alone;
   Train(spec, self, path_ / "alone", &alone, &manifest);
   for (const auto& [step, loss] : alone.values["train/loss"]) {

@@ -23,7 +23,9 @@ class Backbone {
 
   // See TrainingPlan.
   at::Tensor Forward(const at::Tensor& images) { return plan_.Forward(images); }
-  void Backward(const at::Tensor& embedding_gradients) { plan_.Backward(embedding_gradients); }
+  void Backward(const at::Tensor& embedding_gradients, const GradientsReady& ready = {}) {
+    plan_.Backward(embedding_gradients, ready);
+  }
 
   const Graph& graph() const { return graph_; }
   NetworkState& state() { return state_; }
