@@ -71,7 +71,7 @@ class MarginHead final : public Head {
   std::vector<std::int64_t> SampledIdentities(const std::vector<OwnTarget>& targets) const;
   NegativeRule Negatives(const std::vector<TargetLogit>& targets, std::vector<float>* hard) const;
   Loss Softmax(const std::vector<TargetLogit>& targets, const NegativeRule& rule);
-  int SkipFrom(at::Tensor mass_by_bin);
+  int SkipFrom(const at::Tensor& mass_by_bin) const;
   RowUpdate NextUpdate(double lr) const;
 
   MarginHeadOptions options_;

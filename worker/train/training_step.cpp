@@ -97,7 +97,7 @@ TrainingStep::TrainingStep(const JobSpec& spec, const ShardPlan& plan, Communica
       backbone_(OptionsOf(spec.model()), BackboneTraining(spec.model(), comm), spec.train().seed()),
       optimizer_(MakeOptimizer(spec.optimizer(), backbone_.parameters())),
       head_(MakeHead(spec, plan.ranges[static_cast<std::size_t>(comm.rank())], comm)),
-      reducer_(backbone_.parameters(), comm, ReducerOptions(spec.communication())) {
+      reducer_(backbone_.parameters().gradients(), comm, ReducerOptions(spec.communication())) {
   if (spec.train().ema_decay() > 0) {
     average_ = std::make_unique<WeightAverage>(backbone_.graph(), spec.train().ema_decay());
   }

@@ -10,7 +10,8 @@
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
+#include "worker/comm/recorder.h"
 
 namespace fr {
 namespace {
@@ -254,11 +255,11 @@ class MarginHeadCase : public testing::TestWithParam<Case> {};
 // optimizer state.
 TEST_P(MarginHeadCase, AgreesWithTheFormula) {
   const Case& c = GetParam();
-  Communicator comm;
+  MpiCommunicator comm;
   const Layout layout(c, comm.rank(), comm.world_size());
   MarginHead head(c.options, layout.range, comm);
   // One rank alone holds all rows: initial weights are by identity.
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   MarginHead whole = WholeHead(c, self);
   Naive naive(c.options, Row(whole, "weight"), c.identities);
   const at::Tensor everybody = torch::ones({c.identities}, torch::kBool);
@@ -373,7 +374,7 @@ INSTANTIATE_TEST_SUITE_P(Heads, MarginHeadCase, testing::ValuesIn(Cases()),
 // The gradient with respect to the embeddings against central differences of the loss, through
 // what every margin does with the norm and the angle.
 TEST(MarginHead, GradientIsThatOfTheLoss) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const MarginType type :
        {MarginType::kSoftmax, MarginType::kSphereFace, MarginType::kCosFace, MarginType::kArcFace,
         MarginType::kCurricularFace, MarginType::kMagFace}) {
@@ -406,14 +407,14 @@ TEST(MarginHead, GradientIsThatOfTheLoss) {
 // Sampled steps are steps of the formula over the identities that take part: all of the batch, and
 // of the others the same ones at any number of ranks. The rest stays, momentum included.
 TEST(MarginHead, SampledIdentitiesAloneTakePart) {
-  Communicator comm;
+  MpiCommunicator comm;
   Case c = Make("", MarginType::kArcFace, [](Case& k) {
     k.identities = 211;
     k.options.sample_rate = 0.3;
   });
   const Layout layout(c, comm.rank(), comm.world_size());
   MarginHead head(c.options, layout.range, comm);
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   MarginHead whole = WholeHead(c, self);
   Naive naive(c.options, Row(whole, "weight"), c.identities);
   torch::manual_seed(9);
@@ -437,7 +438,7 @@ TEST(MarginHead, SampledIdentitiesAloneTakePart) {
 TEST(MarginHead, AccumulatedGradientsAreThoseOfTheWholeBatch) {
   for (const HeadOptimizer optimizer : {HeadOptimizer::kSgd, HeadOptimizer::kAdamW}) {
     for (const double sample_rate : {1.0, 0.4}) {
-      Communicator self(Communicator::Self{});
+      MpiCommunicator self(MpiCommunicator::Self{});
       const Case c = Make("", MarginType::kArcFace, [&](Case& k) {
         k.options.shard.optimizer = optimizer;
         k.options.sample_rate = sample_rate;
@@ -476,7 +477,7 @@ TEST(MarginHead, AccumulatedGradientsAreThoseOfTheWholeBatch) {
 
 // What is dropped stays within the tolerance for every sample; what is kept is exact.
 TEST(MarginHead, DroppedMassStaysWithinItsTolerance) {
-  Communicator comm;
+  MpiCommunicator comm;
   for (const double tolerance : {1e-6, 1e-3, 1e-1}) {
     Case c = Make("", MarginType::kArcFace, [&](Case& k) {
       k.identities = 400;
@@ -511,7 +512,7 @@ TEST(MarginHead, DroppedMassStaysWithinItsTolerance) {
 
 // At the start of training every probability is small, and none may be taken for nothing.
 TEST(MarginHead, NothingIsDroppedWhereAllCountAlike) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   const Case c = Make("", MarginType::kNormalizedSoftmax, [](Case& k) {
     k.identities = 5000;
     k.options.margin.scale = 1e-3;  // p = 1 / 5000 each
@@ -527,7 +528,7 @@ TEST(MarginHead, NothingIsDroppedWhereAllCountAlike) {
 
 // Weights begin the same on any number of ranks.
 TEST(MarginHead, FirstWeightsAreByIdentity) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const std::int64_t sub_centers : {1, 3}) {
     Case c = Make("", MarginType::kArcFace,
                   [&](Case& k) { k.options.shard.sub_centers = sub_centers, k.identities = 10; });
@@ -543,7 +544,7 @@ TEST(MarginHead, FirstWeightsAreByIdentity) {
 
 // The margins' memory goes on where it was.
 TEST(MarginHead, StateIsCarriedOver) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const MarginType type :
        {MarginType::kAdaFace, MarginType::kCurricularFace, MarginType::kSphereFace}) {
     const Case c = Make("", type);
@@ -562,7 +563,7 @@ TEST(MarginHead, StateIsCarriedOver) {
 
 // An embedding that is no number ends the step, with the sample and the rank that have it.
 TEST(MarginHead, NotANumberIsNamed) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   const Case c = Make("", MarginType::kArcFace);
   MarginHead head = WholeHead(c, self);
   for (const float bad :
@@ -585,7 +586,7 @@ TEST(MarginHead, NotANumberIsNamed) {
 
 // A row that is no number makes the softmax none: noticed in the same step, whatever the batch.
 TEST(MarginHead, ARowThatIsNoNumberIsNoticed) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   const Case c = Make("", MarginType::kArcFace);
   for (const char* kernels : {"avx512_bf16", "avx512", "avx2", "portable"}) {
     if (FindHeadKernels(kernels) == nullptr) continue;
@@ -602,7 +603,7 @@ TEST(MarginHead, ARowThatIsNoNumberIsNoticed) {
 
 // Cosines at one and minus one: finite, with every margin.
 TEST(MarginHead, ExtremeCosinesStayFinite) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const MarginType type :
        {MarginType::kNormalizedSoftmax, MarginType::kSphereFace, MarginType::kCosFace,
         MarginType::kArcFace, MarginType::kCombined, MarginType::kAdaFace,
@@ -619,7 +620,7 @@ TEST(MarginHead, ExtremeCosinesStayFinite) {
 }
 
 TEST(MarginHead, OptionsThatMakeNoSenseAreRefused) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   const std::vector<std::function<void(MarginHeadOptions&)>> changes{
       [](MarginHeadOptions& o) { o.margin.scale = 0; },
       [](MarginHeadOptions& o) {
@@ -633,6 +634,22 @@ TEST(MarginHead, OptionsThatMakeNoSenseAreRefused) {
     MarginHeadOptions options;
     change(options);
     EXPECT_THROW(MarginHead(options, {0, 10}, self), Error);
+  }
+}
+
+// Embeddings, norms and labels are one message: on many machines its latency counts, not its size.
+TEST(MarginHead, AStepGathersOnce) {
+  MpiCommunicator comm;
+  RecordingCommunicator recorder(comm);
+  MarginHeadOptions options;
+  options.shard.embedding_size = 8;
+  MarginHead head(options, {2 * comm.rank(), 2 * comm.rank() + 2}, recorder);
+  head.Step(torch::randn({3, 8}), torch::tensor({0, 1, 0}, torch::kInt64),
+            std::vector<std::int64_t>(static_cast<std::size_t>(comm.world_size()), 3), 0.1);
+  for (const CollectiveTotals& totals : recorder.Totals()) {
+    if (totals.name != "all_gather_rows") continue;
+    EXPECT_EQ(totals.calls, 1);
+    EXPECT_EQ(totals.bytes, 3 * (8 * 4 + 8 + 8));
   }
 }
 

@@ -25,7 +25,9 @@ class Backbone {
   at::Tensor Forward(const at::Tensor& images, const Draws& draws = {}) {
     return plan_.Forward(images, draws);
   }
-  void Backward(const at::Tensor& embedding_gradients) { plan_.Backward(embedding_gradients); }
+  void Backward(const at::Tensor& embedding_gradients, const GradientsReady& ready = {}) {
+    plan_.Backward(embedding_gradients, ready);
+  }
 
   const Graph& graph() const { return graph_; }
   NetworkState& state() { return state_; }

@@ -46,6 +46,7 @@ class NetworkState {
 
   // Values and gradients of everything that is trained.
   FlatParameters& trained() { return trained_; }
+  const FlatParameters& trained() const { return trained_; }
 
   // Takes the mean over ranks of the running statistics, which differ by rank when batch norm is
   // local. Collective.

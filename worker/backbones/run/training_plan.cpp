@@ -75,6 +75,7 @@ TrainingPlan::TrainingPlan(const Graph& graph, const NetworkState& state,
     for (const int input : step->inputs()) ++uses_[static_cast<std::size_t>(input)];
   }
   if (options_.recompute) MakeBlocks();
+  FindLastUses(state.trained());
 }
 
 TrainingPlan::~TrainingPlan() = default;
@@ -84,9 +85,12 @@ void TrainingPlan::MakeSteps(const Graph& graph, const NetworkState& state) {
   for (int i = 0; i <= graph.output(); ++i) {
     const auto norm = norms.find(i);
     if (norm != norms.end()) {
+      Own(graph.node(norm->second.norm));
+      if (norm->second.activation) Own(graph.node(*norm->second.activation));
       steps_.push_back(MakeNormStep(graph, norm->second, state, options_.batch_norm_comm));
       continue;
     }
+    if (graph.node(i).op != Op::kBatchNorm) Own(graph.node(i));
     switch (graph.node(i).op) {
       case Op::kInput:
       case Op::kBatchNorm:  // within another step: its own value never comes to be
@@ -102,6 +106,28 @@ void TrainingPlan::MakeSteps(const Graph& graph, const NetworkState& state) {
         break;
       default:
         steps_.push_back(MakeAutogradStep(graph, i, state));
+    }
+  }
+}
+
+void TrainingPlan::Own(const Node& node) {
+  for (const Parameter& parameter : node.parameters) {
+    first_use_.emplace(parameter.name, steps_.size());
+  }
+}
+
+// Backward passes run from the last step to the first: a gradient is final after the first step
+// that uses its parameter.
+void TrainingPlan::FindLastUses(const FlatParameters& parameters) {
+  final_after_.resize(steps_.size() + 1);
+  for (const FlatParameters::Entry& entry : parameters.entries()) {
+    const auto use = first_use_.find(entry.name);
+    auto& ranges = final_after_[use == first_use_.end() ? steps_.size() : use->second];
+    const std::int64_t end = entry.offset + c10::multiply_integers(entry.sizes);
+    if (!ranges.empty() && ranges.back().end == entry.offset) {
+      ranges.back().end = end;
+    } else {
+      ranges.push_back({entry.offset, end});
     }
   }
 }
@@ -175,7 +201,11 @@ void TrainingPlan::ForwardAgain(const Block& block) {
   for (std::size_t i = block.begin; i < block.end; ++i) tape_.value(steps_[i]->output()).reset();
 }
 
-void TrainingPlan::Backward(const at::Tensor& embedding_gradients) {
+void TrainingPlan::Backward(const at::Tensor& embedding_gradients, const GradientsReady& ready) {
+  const auto announce = [&](std::size_t step) {
+    if (!ready) return;
+    for (const FlatRange& range : final_after_[step]) ready(range.begin, range.end);
+  };
   const torch::NoGradGuard no_grad;
   tape_.AddGradient(graph_.output(), embedding_gradients);
   auto block = blocks_.rbegin();
@@ -186,7 +216,9 @@ void TrainingPlan::Backward(const at::Tensor& embedding_gradients) {
       ++block;
     }
     steps_[i]->Backward(tape_);
+    announce(i);
   }
+  announce(steps_.size());
 }
 
 }  // namespace fr
