@@ -136,7 +136,7 @@ void Trainer::Run() {
         inputs_.plan.num_identities, inputs_.comm.world_size(), total_batch_, step_ + 1,
         last_step_);
     if (spec.train().tensorboard()) {
-      parts_->events.emplace(inputs_.run_dir / kTensorboardFolder, step_);
+      parts_->events.emplace(inputs_.run_dir / kTensorboardFolder, step_ == 0 ? 0 : step_ + 1);
     }
   }
   if (step_ == 0 && spec.train().validate_at_start()) ValidateAll();

@@ -12,7 +12,7 @@
 #include "common/base/random.h"
 #include "common/config/job_config.h"
 #include "worker/comm/communicator.h"
-#include "worker/train/make_head.h"
+#include "worker/train/head_options.h"
 #include "worker/train/network_input.h"
 
 namespace fr {
@@ -98,14 +98,13 @@ TrainingStep::TrainingStep(const JobSpec& spec, const ShardPlan& plan, Communica
       optimizer_(MakeOptimizer(spec.optimizer(), backbone_.parameters())),
       head_(MakeHead(spec, plan.ranges[static_cast<std::size_t>(comm.rank())], comm)),
       reducer_(backbone_.parameters().gradients(), comm, ReducerOptions(spec.communication())) {
-  if (spec.train().ema_decay() > 0) {
-    average_ = std::make_unique<WeightAverage>(backbone_.graph(), spec.train().ema_decay());
-  }
   WeightsSet();
 }
 
 void TrainingStep::WeightsSet() {
-  if (average_ != nullptr) average_->Reset(backbone_.state());
+  if (spec_.train().ema_decay() == 0) return;
+  average_ = std::make_unique<WeightAverage>(backbone_.graph(), backbone_.state(),
+                                             spec_.train().ema_decay());
 }
 
 void TrainingStep::StartLoading(const TrainingSet& set, SamplePosition position) {
