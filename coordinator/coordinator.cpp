@@ -39,6 +39,16 @@ std::string QueueReason(const JobSpec& job, const CoordinatorSpec& spec) {
                      workers, slots);
 }
 
+[[noreturn]] void ThrowNoCheckpoint(const PinCheckpointRequest& request,
+                                    const std::vector<CheckpointManifest>& checkpoints) {
+  std::vector<std::int64_t> steps;
+  for (const CheckpointManifest& manifest : checkpoints) steps.push_back(manifest.step());
+  throw Error(
+      ErrorCode::kNotFound,
+      fmt::format("{} has no checkpoint of step {}; it has {}", request.job_id(), request.step(),
+                  steps.empty() ? "none" : fmt::format("{}", fmt::join(steps, ", "))));
+}
+
 }  // namespace
 
 Coordinator::Coordinator(const CoordinatorSpec& spec, Launcher launcher)
@@ -219,6 +229,32 @@ ListCheckpointsReply Coordinator::ListCheckpoints(const ListCheckpointsRequest& 
   return reply;
 }
 
+PinCheckpointReply Coordinator::PinCheckpoint(const PinCheckpointRequest& request) {
+  const std::lock_guard lock(mutex_);
+  Job& job = Find(request.job_id());
+  const std::int64_t number = job.record.number();
+  std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(number);
+  const auto found =
+      std::find_if(checkpoints.begin(), checkpoints.end(),
+                   [&](const auto& manifest) { return manifest.step() == request.step(); });
+  if (found == checkpoints.end()) ThrowNoCheckpoint(request, checkpoints);
+  found->set_pinned(request.pinned());
+  Change change(job);
+  change.batch.PutCheckpoint(number, *found);
+  std::vector<std::int64_t> retired;
+  if (!request.pinned()) {
+    retired = RetiredCheckpoints(checkpoints, job.record.spec().checkpoint());
+    // Others are the next commit's business.
+    std::erase_if(retired, [&](std::int64_t step) { return step != request.step(); });
+  }
+  for (const std::int64_t step : retired) change.batch.DeleteCheckpoint(number, step);
+  Commit(std::move(change));
+  RemoveCheckpoints(checkpoints, retired);
+  PinCheckpointReply reply;
+  reply.set_retired(!retired.empty());
+  return reply;
+}
+
 GetShardsReply Coordinator::GetShards(const GetShardsRequest& request) {
   const std::lock_guard lock(mutex_);
   GetShardsReply reply;
@@ -302,9 +338,7 @@ WorkerReportReply Coordinator::WorkerReport(const WorkerReportRequest& request) 
   std::vector<CheckpointManifest> checkpoints;
   if (request.checkpoints_size() > 0) checkpoints = store_.Checkpoints(number);
   for (const CheckpointManifest& manifest : request.checkpoints()) {
-    std::erase_if(checkpoints, [&](const auto& old) { return old.step() >= manifest.step(); });
-    checkpoints.push_back(manifest);
-    change.batch.PutCheckpoint(number, manifest);
+    change.batch.PutCheckpoint(number, AddCheckpoint(&checkpoints, manifest));
   }
   const std::vector<std::int64_t> retired =
       RetiredCheckpoints(checkpoints, job.record.spec().checkpoint());

@@ -72,11 +72,8 @@ class LocalLink : public RunLink {
 
   void CommitCheckpoint(const CheckpointManifest& manifest) override {
     std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(kJob);
-    std::erase_if(checkpoints,
-                  [&](const CheckpointManifest& other) { return other.step() >= manifest.step(); });
-    checkpoints.push_back(manifest);
     StoreBatch batch;
-    batch.PutCheckpoint(kJob, manifest);
+    batch.PutCheckpoint(kJob, AddCheckpoint(&checkpoints, manifest));
     const std::vector<std::int64_t> retired =
         RetiredCheckpoints(checkpoints, record_.spec().checkpoint());
     for (const std::int64_t step : retired) batch.DeleteCheckpoint(kJob, step);
