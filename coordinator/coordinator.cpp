@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -36,6 +37,16 @@ std::string QueueReason(const JobSpec& job, const CoordinatorSpec& spec) {
   if (workers <= slots) return "in the queue";
   return fmt::format("in the queue: it wants {} workers, and all nodes together have {} slots",
                      workers, slots);
+}
+
+[[noreturn]] void ThrowNoCheckpoint(const PinCheckpointRequest& request,
+                                    const std::vector<CheckpointManifest>& checkpoints) {
+  std::vector<std::int64_t> steps;
+  for (const CheckpointManifest& manifest : checkpoints) steps.push_back(manifest.step());
+  throw Error(
+      ErrorCode::kNotFound,
+      fmt::format("{} has no checkpoint of step {}; it has {}", request.job_id(), request.step(),
+                  steps.empty() ? "none" : fmt::format("{}", fmt::join(steps, ", "))));
 }
 
 }  // namespace
@@ -218,6 +229,32 @@ ListCheckpointsReply Coordinator::ListCheckpoints(const ListCheckpointsRequest& 
   return reply;
 }
 
+PinCheckpointReply Coordinator::PinCheckpoint(const PinCheckpointRequest& request) {
+  const std::lock_guard lock(mutex_);
+  Job& job = Find(request.job_id());
+  const std::int64_t number = job.record.number();
+  std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(number);
+  const auto found =
+      std::find_if(checkpoints.begin(), checkpoints.end(),
+                   [&](const auto& manifest) { return manifest.step() == request.step(); });
+  if (found == checkpoints.end()) ThrowNoCheckpoint(request, checkpoints);
+  found->set_pinned(request.pinned());
+  Change change(job);
+  change.batch.PutCheckpoint(number, *found);
+  std::vector<std::int64_t> retired;
+  if (!request.pinned()) {
+    retired = RetiredCheckpoints(checkpoints, job.record.spec().checkpoint());
+    // Others are the next commit's business.
+    std::erase_if(retired, [&](std::int64_t step) { return step != request.step(); });
+  }
+  for (const std::int64_t step : retired) change.batch.DeleteCheckpoint(number, step);
+  Commit(std::move(change));
+  RemoveCheckpoints(checkpoints, retired);
+  PinCheckpointReply reply;
+  reply.set_retired(!retired.empty());
+  return reply;
+}
+
 GetShardsReply Coordinator::GetShards(const GetShardsRequest& request) {
   const std::lock_guard lock(mutex_);
   GetShardsReply reply;
@@ -241,12 +278,13 @@ GetAssignmentReply Coordinator::GetAssignment(const GetAssignmentRequest& reques
   GetAssignmentReply reply;
   *reply.mutable_spec() = job.record.spec();
   reply.set_run_dir(job.record.run_dir());
-  const std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(job.record.number());
+  std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(job.record.number());
   std::string origin = "from the beginning";
   if (!checkpoints.empty()) {
-    *reply.mutable_resume_from() = checkpoints.back();
     origin = fmt::format("from the checkpoint of step {}", checkpoints.back().step());
   }
+  reply.mutable_resume_from()->Assign(std::make_move_iterator(checkpoints.rbegin()),
+                                      std::make_move_iterator(checkpoints.rend()));
   if (job.record.state() == JobState::STARTING) {
     Change change(job);
     change.To(JobState::RUNNING, fmt::format("{} workers, rank 0 on {}, {}", request.world_size(),
@@ -300,9 +338,7 @@ WorkerReportReply Coordinator::WorkerReport(const WorkerReportRequest& request) 
   std::vector<CheckpointManifest> checkpoints;
   if (request.checkpoints_size() > 0) checkpoints = store_.Checkpoints(number);
   for (const CheckpointManifest& manifest : request.checkpoints()) {
-    std::erase_if(checkpoints, [&](const auto& old) { return old.step() >= manifest.step(); });
-    checkpoints.push_back(manifest);
-    change.batch.PutCheckpoint(number, manifest);
+    change.batch.PutCheckpoint(number, AddCheckpoint(&checkpoints, manifest));
   }
   const std::vector<std::int64_t> retired =
       RetiredCheckpoints(checkpoints, job.record.spec().checkpoint());

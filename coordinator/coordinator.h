@@ -42,6 +42,8 @@ class Coordinator {
   GetLogsReply GetLogs(const GetLogsRequest& request);
   ListCheckpointsReply ListCheckpoints(const ListCheckpointsRequest& request);
   GetShardsReply GetShards(const GetShardsRequest& request);
+  // Error(kNotFound) for a step of which there is no checkpoint, naming those there are.
+  PinCheckpointReply PinCheckpoint(const PinCheckpointRequest& request);
   ListNodesReply ListNodes(const ListNodesRequest& request);
 
   // Of workers. A worker of another attempt than the job's present one is refused with

@@ -41,6 +41,9 @@ Reply Answer(Coordinator& coordinator, const Request& request) {
     case Request::kListNodes:
       *reply.mutable_list_nodes() = coordinator.ListNodes(request.list_nodes());
       return reply;
+    case Request::kPinCheckpoint:
+      *reply.mutable_pin_checkpoint() = coordinator.PinCheckpoint(request.pin_checkpoint());
+      return reply;
     case Request::kGetAssignment:
       *reply.mutable_get_assignment() = coordinator.GetAssignment(request.get_assignment());
       return reply;

@@ -1,4 +1,4 @@
-// frctl: shows what the coordinator knows, and cancels jobs.
+// frctl: shows what the coordinator knows, cancels jobs, pins checkpoints.
 
 #include <cstdint>
 #include <functional>
@@ -30,6 +30,7 @@ struct Options {
   std::int64_t after_step = -1;
   fr::LogOptions log;
   std::string reason;
+  std::string step;
 };
 
 // What the chosen subcommand does; returns the exit code.
@@ -82,6 +83,19 @@ int Done(const std::function<void()>& print) {
   return fr::kExitDone;
 }
 
+void AddPinCommands(Commands& commands, Options& options) {
+  const auto add = [&](const char* name, const char* help, bool pinned) {
+    CLI::App* subcommand = commands.Add(name, help, [&options, pinned](JobClient& client) {
+      return Done(
+          [&] { PinCheckpoint(client, client.ResolveJob(options.job), options.step, pinned); });
+    });
+    commands.AddJob(subcommand);
+    subcommand->add_option("STEP", options.step, "2000, or latest")->required();
+  };
+  add("pin", "Keep a checkpoint until it is unpinned", true);
+  add("unpin", "Let a checkpoint go when it is none of the latest or best", false);
+}
+
 void AddJobCommands(Commands& commands, Options& options) {
   auto* show = commands.Add("show", "One job: state, settings, history", [&](JobClient& client) {
     return Done([&] { PrintJob(client, client.ResolveJob(options.job), options.format); });
@@ -116,6 +130,7 @@ void AddJobCommands(Commands& commands, Options& options) {
   auto* shards = commands.Add("shards", "Which rank owns which identities", [&](JobClient& client) {
     return Done([&] { PrintShards(client, client.ResolveJob(options.job), options.format); });
   });
+  AddPinCommands(commands, options);
   auto* cancel =
       commands.Add("cancel", "End a job, or take it out of the queue", [&](JobClient& client) {
         const std::string job_id = client.ResolveJob(options.job);
@@ -148,7 +163,7 @@ void AddCommands(Commands& commands, Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Shows and cancels the coordinator's jobs.", "frctl");
+  CLI::App app("Shows and cancels the coordinator's jobs; pins their checkpoints.", "frctl");
   Options options;
   fr::AddConnectionOptions(app, options.coordinator, options.timeout_seconds);
   Commands commands(app, options);

@@ -147,5 +147,34 @@ TEST(Retention, KeepsTheLatestAndTheBest) {
   EXPECT_TRUE(RetiredCheckpoints({}, policy).empty());
 }
 
+// Pinned ones stay, and take no place of those that `keep` counts; the best may be one of them.
+TEST(Retention, LeavesPinnedOnesAlone) {
+  std::vector<CheckpointManifest> checkpoints = {Checkpoint(1, 0.5), Checkpoint(2, 0.9),
+                                                 Checkpoint(3, 0.8), Checkpoint(4, 0.7),
+                                                 Checkpoint(5, 0.6)};
+  CheckpointSpec policy;
+  policy.set_keep(2);
+  policy.set_keep_best("lfw");
+  checkpoints[0].set_pinned(true);
+  EXPECT_THAT(RetiredCheckpoints(checkpoints, policy), testing::ElementsAre(3));
+  checkpoints[4].set_pinned(true);
+  EXPECT_THAT(RetiredCheckpoints(checkpoints, policy), testing::IsEmpty());
+  checkpoints[1].set_pinned(true);
+  policy.set_keep(1);
+  EXPECT_THAT(RetiredCheckpoints(checkpoints, policy), testing::ElementsAre(3));
+}
+
+// A step that is trained again after a restart commits its checkpoint again.
+TEST(Retention, APinOutlivesASecondCommitOfItsStep) {
+  std::vector<CheckpointManifest> checkpoints = {Checkpoint(1, 0.5), Checkpoint(2, 0.5),
+                                                 Checkpoint(3, 0.5)};
+  checkpoints[1].set_pinned(true);
+  EXPECT_TRUE(AddCheckpoint(&checkpoints, Checkpoint(2, 0.7)).pinned());
+  EXPECT_EQ(checkpoints.size(), 2U);
+  EXPECT_EQ(checkpoints.back().validation(0).accuracy(), 0.7);
+  EXPECT_FALSE(AddCheckpoint(&checkpoints, Checkpoint(4, 0.5)).pinned());
+  EXPECT_EQ(checkpoints.back().step(), 4);
+}
+
 }  // namespace
 }  // namespace fr

@@ -692,15 +692,6 @@ at::Tensor CpuHeadShard::AccumulatedSquares() {
   return squares.sum(0);
 }
 
-void CpuHeadShard::DropAccumulated() {
-  for (const std::int64_t identity : AccumulatedIdentities()) {
-    const std::int64_t row = identity * options_.sub_centers;
-    gradient_.slice(0, row, row + options_.sub_centers).zero_();
-  }
-  if (bias_gradient_.defined()) bias_gradient_.zero_();
-  std::fill(accumulated_.begin(), accumulated_.end(), 0);
-}
-
 void CpuHeadShard::ApplyAccumulated(const RowUpdate& update) {
   if (!gradient_.defined()) return;
   const std::vector<std::int64_t> identities = AccumulatedIdentities();
@@ -728,6 +719,18 @@ void CpuHeadShard::ApplyAccumulated(const RowUpdate& update) {
     }
     UpdateBias(space, update);
   });
+}
+
+void CpuHeadShard::DropAccumulated() {
+  if (!gradient_.defined()) return;
+  for (std::int64_t identity = 0; identity < range_.size(); ++identity) {
+    if (std::exchange(accumulated_[identity], 0) == 0) continue;
+    for (std::int64_t k = 0; k < options_.sub_centers; ++k) {
+      const std::int64_t row = identity * options_.sub_centers + k;
+      std::fill_n(Row(gradient_, row), columns_, 0.0F);
+      if (options_.bias) bias_gradient_.mutable_data_ptr<float>()[row] = 0;
+    }
+  }
 }
 
 }  // namespace

@@ -93,7 +93,7 @@ class HeadShard {
   // Sums over the rows that took part in them: [2] float64, of the squares of the rows and of what
   // they accumulated.
   virtual at::Tensor AccumulatedSquares() = 0;
-  // Forgets it: the rows stay.
+  // Instead: sets what they accumulated to zero.
   virtual void DropAccumulated() = 0;
 
   // First dimension: the shard's identities. "weight" [n, D] ([n, K, D] with sub-centers) first,

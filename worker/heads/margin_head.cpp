@@ -9,6 +9,7 @@
 #include "common/base/error.h"
 #include "common/base/random.h"
 #include "worker/comm/communicator.h"
+#include "worker/heads/finite.h"
 #include "worker/heads/row_update.h"
 #include "worker/optim/lars.h"
 
@@ -16,18 +17,6 @@ namespace fr {
 namespace {
 
 constexpr double kMinNorm = 1e-12;
-
-void CheckFinite(const at::Tensor& rows, const char* what, double step, int rank) {
-  if (rows.numel() == 0) return;
-  const at::Tensor finite = at::isfinite(rows).view({rows.size(0), -1}).all(1);
-  if (finite.all().item<bool>()) return;
-  const std::int64_t row = at::argmin(finite.to(at::kByte)).item<std::int64_t>();
-  throw Error(
-      ErrorCode::kDataLoss,
-      fmt::format("step {}, rank {}: {} of sample {} of its batch is not finite: the training "
-                  "diverged; lower optimizer.lr or lengthen optimizer.schedule.warmup_steps",
-                  step + 1, rank, what, row));
-}
 
 void Require(bool holds, const char* what) {
   if (!holds) throw Error(ErrorCode::kInvalidArgument, std::string("margin head: ") + what);
@@ -67,12 +56,40 @@ std::vector<OwnTarget> OwnTargets(const at::Tensor& labels, IdentityRange range)
   return targets;
 }
 
+// What the ranks tell each other of their samples.
+struct SampleRows {
+  at::Tensor x;       // [n, D] float32
+  at::Tensor norms;   // [n, 1] float64
+  at::Tensor labels;  // [n] int64
+};
+
+// As the bytes of one message, [n, 4 D + 16] uint8: one latency instead of three, and no bit lost.
+at::Tensor Pack(const SampleRows& rows) {
+  const std::int64_t n = rows.x.size(0);
+  const auto bytes = [n](const at::Tensor& tensor) {
+    return tensor.contiguous().view({n, -1}).view(at::kByte);
+  };
+  if (n == 0) return at::empty({0, 4 * rows.x.size(1) + 16}, at::kByte);
+  return at::cat({bytes(rows.x), bytes(rows.norms), bytes(rows.labels)}, 1);
+}
+
+SampleRows Unpack(const at::Tensor& bytes) {
+  const std::int64_t norms = bytes.size(1) - 16;
+  const auto part = [&](std::int64_t begin, std::int64_t end, at::ScalarType type) {
+    // A copy of its own, which begins where a value of any type may begin.
+    return bytes.slice(1, begin, end).clone(at::MemoryFormat::Contiguous).view(type);
+  };
+  return {part(0, norms, at::kFloat), part(norms, norms + 8, at::kDouble),
+          part(norms + 8, norms + 16, at::kLong).view({-1})};
+}
+
 }  // namespace
 
 struct MarginHead::Batch {
   at::Tensor own_direction;   // [local batch, D] x / |x|
   at::Tensor own_norms;       // [local batch, 1]
   std::vector<double> norms;  // [B]
+  std::int64_t own_targets = 0;
 };
 
 // Over all identities of all ranks.
@@ -106,15 +123,14 @@ MarginHead::Batch MarginHead::Gather(const at::Tensor& embeddings, const at::Ten
   batch.own_direction = (embeddings / batch.own_norms).contiguous();
   const at::Tensor own_x =
       options_.margin.normalizes_embeddings() ? batch.own_direction : embeddings.contiguous();
-  const at::Tensor x = comm_.AllGatherRows(own_x, rows_per_rank);
-  const at::Tensor norms =
-      comm_.AllGatherRows(batch.own_norms.to(at::kDouble).contiguous(), rows_per_rank);
-  batch.norms.assign(norms.const_data_ptr<double>(),
-                     norms.const_data_ptr<double>() + norms.numel());
-  std::vector<OwnTarget> targets =
-      OwnTargets(comm_.AllGatherRows(labels.contiguous(), rows_per_rank), range_);
+  const SampleRows all = Unpack(
+      comm_.AllGatherRows(Pack({own_x, batch.own_norms.to(at::kDouble), labels}), rows_per_rank));
+  const double* norms = all.norms.const_data_ptr<double>();
+  batch.norms.assign(norms, norms + all.norms.numel());
+  std::vector<OwnTarget> targets = OwnTargets(all.labels, range_);
+  batch.own_targets = static_cast<std::int64_t>(targets.size());
   std::vector<std::int64_t> sampled = SampledIdentities(targets);
-  shard_->SetBatch(x, std::move(targets), std::move(sampled));
+  shard_->SetBatch(all.x, std::move(targets), std::move(sampled));
   return batch;
 }
 
@@ -169,19 +185,21 @@ MarginHead::Loss MarginHead::Softmax(const std::vector<TargetLogit>& targets,
   at::Tensor largest_negative = pass.largest.clone();
   comm_.AllReduceMax(largest_negative);
   const at::Tensor largest = at::maximum(largest_negative, target_logits);
-  at::Tensor sum = pass.sum * (pass.largest - largest).exp();
-  comm_.AllReduceSum(sum);
-  sum.add_((target_logits - largest).exp());
+  // The maxima need a message of their own: the sums are taken relative to them. What bounds the
+  // mass by bin travels with the sums.
+  at::Tensor sums = (pass.sum * (pass.largest - largest).exp()).unsqueeze(0);
+  if (options_.mass_tolerance > 0) sums = at::cat({sums, pass.mass_by_bin});
+  comm_.AllReduceSum(sums);
+  const at::Tensor sum = sums[0].add_((target_logits - largest).exp());
   Loss loss;
   loss.log_sum_exp = largest + sum.log();
   loss.accuracy = (target_logits >= largest_negative).to(at::kDouble).mean().item<double>();
-  if (options_.mass_tolerance > 0) loss.skip_from = SkipFrom(pass.mass_by_bin);
+  if (options_.mass_tolerance > 0) loss.skip_from = SkipFrom(sums.slice(0, 1));
   return loss;
 }
 
-// The lowest bin from which on every sample stays within the tolerance, over all ranks.
-int MarginHead::SkipFrom(at::Tensor mass_by_bin) {
-  comm_.AllReduceSum(mass_by_bin);
+// The lowest bin from which on every sample stays within the tolerance; the mass is of all ranks.
+int MarginHead::SkipFrom(const at::Tensor& mass_by_bin) const {
   // Of this bin and those after it, for the sample that has most there.
   const at::Tensor dropped = std::get<0>(mass_by_bin.flip(0).cumsum(0).flip(0).max(1)).contiguous();
   int from = kBoundBins;
@@ -196,11 +214,7 @@ double MarginHead::TrustRatioOfRows() {
   const double weight_norm = std::sqrt(squares[0].item<double>());
   const double gradient_norm = std::sqrt(squares[1].item<double>());
   if (!std::isfinite(gradient_norm)) {
-    throw Error(
-        ErrorCode::kDataLoss,
-        fmt::format("step {}: the norm of the head's gradient is {}: the training diverged; "
-                    "lower optimizer.lr or lengthen optimizer.schedule.warmup_steps",
-                    state_.step + 1, gradient_norm));
+    throw NonFiniteError(fmt::format("the norm of the head's gradient is {}", gradient_norm));
   }
   return TrustRatio(options_.shard.trust_coefficient, weight_norm, gradient_norm,
                     options_.shard.weight_decay);
@@ -210,10 +224,11 @@ HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& l
                                const std::vector<std::int64_t>& rows_per_rank, double weight,
                                const RowUpdate& update) {
   const at::NoGradGuard no_grad;
-  CheckFinite(embeddings, "the embedding", state_.step, comm_.rank());
   const Batch batch = Gather(embeddings, labels, rows_per_rank);
+  CheckFinite(batch.norms, "the embedding", rows_per_rank);
   const auto samples = static_cast<std::int64_t>(batch.norms.size());
 
+  const MarginState state_before = state_;
   at::Tensor z = shard_->TargetLogits(options_.margin.scale);
   comm_.AllReduceSum(z);
   const double* z_data = z.const_data_ptr<double>();
@@ -222,7 +237,9 @@ HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& l
   std::vector<float> hard;
   const NegativeRule rule = Negatives(targets, &hard);
   const Loss loss = Softmax(targets, rule);
-  CheckFinite(loss.log_sum_exp, "the softmax", state_.step, comm_.rank());
+  if (!loss.log_sum_exp.isfinite().all().item<bool>()) state_ = state_before;
+  CheckFinite({loss.log_sum_exp.const_data_ptr<double>(), static_cast<std::size_t>(samples)},
+              "the softmax", rows_per_rank);
 
   // d loss / d: the targets' z, and the norms beyond z.
   const double share = weight / static_cast<double>(samples);
@@ -241,6 +258,7 @@ HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& l
     probability.mutable_data_ptr<double>()[b] = p;
   }
   result.accuracy = loss.accuracy;
+  result.own_targets = batch.own_targets;
 
   const GradientPass pass = shard_->Gradients(options_.margin.scale, rule, loss.log_sum_exp, share,
                                               by_z, loss.skip_from, update);
@@ -288,6 +306,8 @@ HeadStepResult MarginHead::Accumulate(const at::Tensor& embeddings, const at::Te
   update.kind = RowUpdate::Kind::kAccumulate;
   return Run(embeddings, labels, rows_per_rank, weight, update);
 }
+
+void MarginHead::DropAccumulated() { shard_->DropAccumulated(); }
 
 void MarginHead::Update(double lr) {
   const bool lars = options_.shard.optimizer == HeadOptimizer::kLars;

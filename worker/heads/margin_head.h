@@ -11,6 +11,7 @@
 #include <torch/torch.h>
 
 #include "common/sharding/shard_plan.h"
+#include "worker/heads/head.h"
 #include "worker/heads/head_shard.h"
 #include "worker/heads/margin.h"
 
@@ -31,46 +32,34 @@ struct MarginHeadOptions {
   double mass_tolerance = 0;
 };
 
-struct HeadStepResult {
-  double loss = 0;  // mean over the global batch, the same on every rank: cross-entropy, with
-                    // MagFace the cost of the norms
-  double accuracy =
-      0;  // share of the global batch whose target has the largest logit (margin applied)
-  double dropped_mass = 0;   // probability left out by mass_tolerance: the largest of any sample
-  double skipped_share = 0;  // of the identities, by mass_tolerance
-  at::Tensor embedding_gradients;  // [local batch, D] float32: d loss / d (embeddings of this rank)
-};
-
-// Holds the rows of `range`.
-class MarginHead {
+// Holds the rows of `range`. The loss is the mean cross-entropy over the global batch, with MagFace
+// and the cost of the norms; the accuracy is the share of it whose target has the largest logit
+// (margin applied).
+class MarginHead final : public Head {
  public:
   // `comm` must outlive the head. Throws Error(kInvalidArgument) for options that make no sense.
   MarginHead(const MarginHeadOptions& options, IdentityRange range, Communicator& comm);
 
-  // One training step. Collective. `embeddings` [rows_per_rank[rank], D] float32 (not
-  // normalised), `labels` [rows_per_rank[rank]] int64 in [0, C). Two passes over tiles; the rows
-  // and the optimizer's state are updated inside the second one: neither logits [B, C] nor the
-  // gradient [C, D] ever exist. Throws Error(kDataLoss) that names step, rank and row if an
-  // embedding or the loss is not finite; the rows are then what they were.
+  // Two passes over tiles; the rows and the optimizer's state are updated inside the second one:
+  // neither logits [B, C] nor the gradient [C, D] ever exist.
   HeadStepResult Step(const at::Tensor& embeddings, const at::Tensor& labels,
-                      const std::vector<std::int64_t>& rows_per_rank, double lr);
-
-  // The same in two parts, for a step of several batches: each adds `weight` times its gradients
-  // (a [C, D] float32 of them), then Update moves the rows. The result is not weighted, but for
-  // embedding_gradients. With LARS, whose rate needs the whole gradient's norm, Step is these two.
+                      const std::vector<std::int64_t>& rows_per_rank, double lr) override;
+  // Accumulates the gradient, a [C, D] float32. With LARS, whose rate needs the norm of all of it,
+  // Step does so, too.
   HeadStepResult Accumulate(const at::Tensor& embeddings, const at::Tensor& labels,
-                            const std::vector<std::int64_t>& rows_per_rank, double weight);
-  void Update(double lr);  // Collective.
-  // Instead of Update: forgets the gradients, as if the step had not been.
-  void Discard() { shard_->DropAccumulated(); }
+                            const std::vector<std::int64_t>& rows_per_rank, double weight) override;
+  // With LARS throws NonFiniteError if the gradient's norm is not finite.
+  void Update(double lr) override;
+  void DropAccumulated() override;
 
-  IdentityRange range() const { return range_; }
-  // Per identity of the range; HeadShard::RowTensors. Call RowsWritten after writing into them.
-  std::vector<std::pair<std::string, at::Tensor>> RowTensors() { return shard_->RowTensors(); }
-  void RowsWritten() { shard_->RowsWritten(); }
-  // What is not per identity, the same on every rank: [4] float64, MarginState in its order.
-  at::Tensor StateTensor() const;
-  void SetState(const at::Tensor& state);
+  IdentityRange range() const override { return range_; }
+  // HeadShard::RowTensors.
+  std::vector<std::pair<std::string, at::Tensor>> RowTensors() override {
+    return shard_->RowTensors();
+  }
+  void RowsWritten() override { shard_->RowsWritten(); }
+  at::Tensor StateTensor() const override;  // [4] float64, MarginState in its order
+  void SetState(const at::Tensor& state) override;
 
  private:
   struct Batch;
@@ -84,7 +73,7 @@ class MarginHead {
   std::vector<std::int64_t> SampledIdentities(const std::vector<OwnTarget>& targets) const;
   NegativeRule Negatives(const std::vector<TargetLogit>& targets, std::vector<float>* hard) const;
   Loss Softmax(const std::vector<TargetLogit>& targets, const NegativeRule& rule);
-  int SkipFrom(at::Tensor mass_by_bin);
+  int SkipFrom(const at::Tensor& mass_by_bin) const;
   double TrustRatioOfRows();
 
   MarginHeadOptions options_;

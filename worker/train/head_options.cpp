@@ -23,6 +23,8 @@ MarginType TypeOf(LossType type) {
       return MarginType::kCurricularFace;
     case LossType::magface:
       return MarginType::kMagFace;
+    case LossType::triplet:
+      break;  // has no rows
   }
   return MarginType::kArcFace;
 }
@@ -106,6 +108,10 @@ MarginHeadOptions HeadOptions(const JobSpec& spec) {
   SetOptimizer(spec.optimizer(), &options.shard);
   options.shard.seed = spec.train().seed();
   return options;
+}
+
+std::unique_ptr<Head> MakeHead(const JobSpec& spec, IdentityRange range, Communicator& comm) {
+  return std::make_unique<MarginHead>(HeadOptions(spec), range, comm);
 }
 
 }  // namespace fr

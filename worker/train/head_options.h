@@ -1,12 +1,20 @@
 #pragma once
 // The head that a job asks for.
 
+#include <memory>
+
 #include "proto/job.pb.h"
 #include "worker/heads/margin_head.h"
 
 namespace fr {
 
-// From a spec whose defaults are read and that was found valid.
+// From specs whose defaults are read and that were found valid.
+
+// REQUIRES: loss.type is not triplet.
 MarginHeadOptions HeadOptions(const JobSpec& spec);
+
+// `range`: of the identities, whose rows this rank has; a loss without rows takes no notice.
+// `comm` must outlive the head.
+std::unique_ptr<Head> MakeHead(const JobSpec& spec, IdentityRange range, Communicator& comm);
 
 }  // namespace fr

@@ -10,7 +10,8 @@
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
+#include "worker/comm/recorder.h"
 
 namespace fr {
 namespace {
@@ -266,11 +267,11 @@ class MarginHeadCase : public testing::TestWithParam<Case> {};
 // optimizer state.
 TEST_P(MarginHeadCase, AgreesWithTheFormula) {
   const Case& c = GetParam();
-  Communicator comm;
+  MpiCommunicator comm;
   const Layout layout(c, comm.rank(), comm.world_size());
   MarginHead head(c.options, layout.range, comm);
   // One rank alone holds all rows: initial weights are by identity.
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   MarginHead whole = WholeHead(c, self);
   Naive naive(c.options, Row(whole, "weight"), c.identities);
   const at::Tensor everybody = torch::ones({c.identities}, torch::kBool);
@@ -289,6 +290,8 @@ TEST_P(MarginHeadCase, AgreesWithTheFormula) {
     const HeadStepResult result = head.Step(layout.Own(in.embeddings, comm.rank()),
                                             layout.Own(in.labels, comm.rank()), layout.rows, lr);
     ExpectAgreement(c, layout, comm.rank(), result, head, naive);
+    const at::Tensor own = (in.labels >= layout.range.begin) & (in.labels < layout.range.end);
+    EXPECT_EQ(result.own_targets, own.sum().item<std::int64_t>());
     if (!c.options.shard.bf16_products) {
       EXPECT_DOUBLE_EQ(result.accuracy, naive.accuracy);
     }
@@ -410,7 +413,7 @@ INSTANTIATE_TEST_SUITE_P(Heads, MarginHeadCase, testing::ValuesIn(Cases()),
 // The gradient with respect to the embeddings against central differences of the loss, through
 // what every margin does with the norm and the angle.
 TEST(MarginHead, GradientIsThatOfTheLoss) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const MarginType type :
        {MarginType::kSoftmax, MarginType::kSphereFace, MarginType::kCosFace, MarginType::kArcFace,
         MarginType::kCurricularFace, MarginType::kMagFace}) {
@@ -443,13 +446,13 @@ TEST(MarginHead, GradientIsThatOfTheLoss) {
 // Sampled steps are steps of the formula over the identities that take part: all of the batch, and
 // of the others the same ones at any number of ranks. The rest stays, momentum included.
 void ExpectSampledSteps(const std::function<void(Case&)>& change) {
-  Communicator comm;
+  MpiCommunicator comm;
   Case c = Make("", MarginType::kArcFace, change);
   c.identities = 211;
   c.options.sample_rate = 0.3;
   const Layout layout(c, comm.rank(), comm.world_size());
   MarginHead head(c.options, layout.range, comm);
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   MarginHead whole = WholeHead(c, self);
   Naive naive(c.options, Row(whole, "weight"), c.identities);
   torch::manual_seed(9);
@@ -481,7 +484,7 @@ TEST(MarginHead, AccumulatedGradientsAreThoseOfTheWholeBatch) {
   for (const HeadOptimizer optimizer :
        {HeadOptimizer::kSgd, HeadOptimizer::kAdamW, HeadOptimizer::kLars}) {
     for (const double sample_rate : {1.0, 0.4}) {
-      Communicator self(Communicator::Self{});
+      MpiCommunicator self(MpiCommunicator::Self{});
       const Case c = Make("", MarginType::kArcFace, [&](Case& k) {
         k.options.shard.optimizer = optimizer;
         k.options.sample_rate = sample_rate;
@@ -521,7 +524,7 @@ TEST(MarginHead, AccumulatedGradientsAreThoseOfTheWholeBatch) {
 // A step that is given up has not been: rows, biases and momentum of the next one are what they
 // would have been.
 TEST(MarginHead, DiscardedGradientsLeaveNothing) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const HeadOptimizer optimizer : {HeadOptimizer::kSgd, HeadOptimizer::kLars}) {
     const Case c = Make("", MarginType::kSoftmax, [&](Case& k) {
       k.options.margin.bias = true;
@@ -532,7 +535,7 @@ TEST(MarginHead, DiscardedGradientsLeaveNothing) {
     torch::manual_seed(5);
     const Inputs given_up = MakeInputs(c);
     head.Accumulate(given_up.embeddings, given_up.labels, {c.batch}, 1);
-    head.Discard();
+    head.DropAccumulated();
     const Inputs in = MakeInputs(c);
     for (MarginHead* one : {&head, &expected}) {
       one->Accumulate(in.embeddings, in.labels, {c.batch}, 1);
@@ -546,7 +549,7 @@ TEST(MarginHead, DiscardedGradientsLeaveNothing) {
 
 // What is dropped stays within the tolerance for every sample; what is kept is exact.
 TEST(MarginHead, DroppedMassStaysWithinItsTolerance) {
-  Communicator comm;
+  MpiCommunicator comm;
   for (const double tolerance : {1e-6, 1e-3, 1e-1}) {
     Case c = Make("", MarginType::kArcFace, [&](Case& k) {
       k.identities = 400;
@@ -581,7 +584,7 @@ TEST(MarginHead, DroppedMassStaysWithinItsTolerance) {
 
 // At the start of training every probability is small, and none may be taken for nothing.
 TEST(MarginHead, NothingIsDroppedWhereAllCountAlike) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   const Case c = Make("", MarginType::kNormalizedSoftmax, [](Case& k) {
     k.identities = 5000;
     k.options.margin.scale = 1e-3;  // p = 1 / 5000 each
@@ -597,7 +600,7 @@ TEST(MarginHead, NothingIsDroppedWhereAllCountAlike) {
 
 // Weights begin the same on any number of ranks.
 TEST(MarginHead, FirstWeightsAreByIdentity) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const std::int64_t sub_centers : {1, 3}) {
     Case c = Make("", MarginType::kArcFace,
                   [&](Case& k) { k.options.shard.sub_centers = sub_centers, k.identities = 10; });
@@ -613,7 +616,7 @@ TEST(MarginHead, FirstWeightsAreByIdentity) {
 
 // The margins' memory goes on where it was.
 TEST(MarginHead, StateIsCarriedOver) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const MarginType type :
        {MarginType::kAdaFace, MarginType::kCurricularFace, MarginType::kSphereFace}) {
     const Case c = Make("", type);
@@ -630,9 +633,9 @@ TEST(MarginHead, StateIsCarriedOver) {
   }
 }
 
-// An embedding that is no number ends the step, with the step, rank and row that have it.
+// An embedding that is no number ends the step, with the sample and the rank that have it.
 TEST(MarginHead, NotANumberIsNamed) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   const Case c = Make("", MarginType::kArcFace);
   MarginHead head = WholeHead(c, self);
   for (const float bad :
@@ -645,7 +648,7 @@ TEST(MarginHead, NotANumberIsNamed) {
       FAIL();
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
-      EXPECT_NE(std::string(error.what()).find("step 1, rank 0: the embedding of sample 1"),
+      EXPECT_NE(std::string(error.what()).find("the embedding of sample 1 of rank 0"),
                 std::string::npos)
           << error.what();
     }
@@ -655,7 +658,7 @@ TEST(MarginHead, NotANumberIsNamed) {
 
 // A row that is no number makes the softmax none: noticed in the same step, whatever the batch.
 TEST(MarginHead, ARowThatIsNoNumberIsNoticed) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   const Case c = Make("", MarginType::kArcFace);
   for (const char* kernels : {"avx512_bf16", "avx512", "avx2", "portable"}) {
     if (FindHeadKernels(kernels) == nullptr) continue;
@@ -672,7 +675,7 @@ TEST(MarginHead, ARowThatIsNoNumberIsNoticed) {
 
 // Cosines at one and minus one: finite, with every margin.
 TEST(MarginHead, ExtremeCosinesStayFinite) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const MarginType type :
        {MarginType::kNormalizedSoftmax, MarginType::kSphereFace, MarginType::kCosFace,
         MarginType::kArcFace, MarginType::kCombined, MarginType::kAdaFace,
@@ -689,7 +692,7 @@ TEST(MarginHead, ExtremeCosinesStayFinite) {
 }
 
 TEST(MarginHead, OptionsThatMakeNoSenseAreRefused) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   const std::vector<std::function<void(MarginHeadOptions&)>> changes{
       [](MarginHeadOptions& o) { o.margin.scale = 0; },
       [](MarginHeadOptions& o) {
@@ -703,6 +706,22 @@ TEST(MarginHead, OptionsThatMakeNoSenseAreRefused) {
     MarginHeadOptions options;
     change(options);
     EXPECT_THROW(MarginHead(options, {0, 10}, self), Error);
+  }
+}
+
+// Embeddings, norms and labels are one message: on many machines its latency counts, not its size.
+TEST(MarginHead, AStepGathersOnce) {
+  MpiCommunicator comm;
+  RecordingCommunicator recorder(comm);
+  MarginHeadOptions options;
+  options.shard.embedding_size = 8;
+  MarginHead head(options, {2 * comm.rank(), 2 * comm.rank() + 2}, recorder);
+  head.Step(torch::randn({3, 8}), torch::tensor({0, 1, 0}, torch::kInt64),
+            std::vector<std::int64_t>(static_cast<std::size_t>(comm.world_size()), 3), 0.1);
+  for (const CollectiveTotals& totals : recorder.Totals()) {
+    if (totals.name != "all_gather_rows") continue;
+    EXPECT_EQ(totals.calls, 1);
+    EXPECT_EQ(totals.bytes, 3 * (8 * 4 + 8 + 8));
   }
 }
 

@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "worker/backbones/run/training_plan.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
 
 namespace fr {
 namespace {
@@ -75,7 +75,7 @@ class Trial {
 class NonFiniteTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (Communicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
+    if (MpiCommunicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
   }
 };
 
@@ -235,7 +235,7 @@ TEST_F(NonFiniteTest, RunningStatisticsStayNumbers) {
 // With batch norm over all ranks one rank's fault reaches all; the rank that has it names it, and
 // nobody waits for somebody who has found something.
 TEST(NonFiniteRanks, EveryRankAnswers) {
-  Communicator comm;
+  MpiCommunicator comm;
   TrainingOptions options;
   options.batch_norm_comm = &comm;
   for (const bool backward : {false, true}) {

@@ -14,7 +14,7 @@
 #include "common/base/temporary_directory.h"
 #include "tests/python.h"
 #include "worker/checkpoint/safetensors.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
 #include "worker/optim/lars.h"
 #include "worker/optim/weight_average.h"
 
@@ -67,7 +67,7 @@ double RelativeError(const at::Tensor& actual, const at::Tensor& expected) {
 class OptimizerTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (Communicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
+    if (MpiCommunicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
   }
 };
 

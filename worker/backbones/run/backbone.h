@@ -24,12 +24,17 @@ class Backbone {
   Backbone(const NetworkOptions& network, const TrainingOptions& training, std::uint64_t seed);
 
   // See TrainingPlan.
-  at::Tensor Forward(const at::Tensor& images) { return plan_.Forward(images); }
-  void Backward(const at::Tensor& embedding_gradients) { plan_.Backward(embedding_gradients); }
+  at::Tensor Forward(const at::Tensor& images, const Draws& draws = {}) {
+    return plan_.Forward(images, draws);
+  }
+  void Backward(const at::Tensor& embedding_gradients, const GradientsReady& ready = {}) {
+    plan_.Backward(embedding_gradients, ready);
+  }
 
   std::optional<std::string> FindNonFinite(const at::Tensor& images,
-                                           const at::Tensor& embedding_gradients) {
-    return plan_.FindNonFinite(images, embedding_gradients);
+                                           const at::Tensor& embedding_gradients,
+                                           const Draws& draws = {}) {
+    return plan_.FindNonFinite(images, embedding_gradients, draws);
   }
 
   const Graph& graph() const { return graph_; }

@@ -38,13 +38,8 @@ void FiniteCheck::Gradient(int node, const at::Tensor& gradient) {
   Look(gradient, "backward: gradient of " + graph_.node(node).name);
 }
 
-void FiniteCheck::ParameterGradients(const std::vector<int>& nodes) {
-  for (const int node : nodes) {
-    for (const Parameter& parameter : graph_.node(node).parameters) {
-      if (parameter.role != Parameter::Role::kTrained) continue;
-      Look(state_.Get(parameter.name).grad(), "backward: gradient of " + parameter.name);
-    }
-  }
+void FiniteCheck::ParameterGradient(const std::string& name) {
+  Look(state_.Get(name).grad(), "backward: gradient of " + name);
 }
 
 }  // namespace fr

@@ -3,7 +3,6 @@
 
 #include <optional>
 #include <string>
-#include <vector>
 
 #include <torch/torch.h>
 
@@ -24,8 +23,7 @@ class FiniteCheck {
   void Images(const at::Tensor& images);
   void Value(int node, const at::Tensor& value);
   void Gradient(int node, const at::Tensor& gradient);
-  // Of the trained parameters of these nodes.
-  void ParameterGradients(const std::vector<int>& nodes);
+  void ParameterGradient(const std::string& name);  // nothing where it is not trained
 
   const std::optional<std::string>& first() const { return first_; }
 

@@ -77,6 +77,7 @@ TrainingPlan::TrainingPlan(const Graph& graph, const NetworkState& state,
     for (const int input : step->inputs()) ++uses_[static_cast<std::size_t>(input)];
   }
   if (options_.recompute) MakeBlocks();
+  FindLastUses(state.trained());
 }
 
 TrainingPlan::~TrainingPlan() = default;
@@ -86,12 +87,12 @@ void TrainingPlan::MakeSteps(const Graph& graph, const NetworkState& state) {
   for (int i = 0; i <= graph.output(); ++i) {
     const auto norm = norms.find(i);
     if (norm != norms.end()) {
-      const NormNodes& nodes = norm->second;
-      nodes_of_step_.push_back({nodes.norm});
-      if (nodes.activation) nodes_of_step_.back().push_back(*nodes.activation);
-      steps_.push_back(MakeNormStep(graph, nodes, state, options_.batch_norm_comm));
+      Own(graph.node(norm->second.norm));
+      if (norm->second.activation) Own(graph.node(*norm->second.activation));
+      steps_.push_back(MakeNormStep(graph, norm->second, state, options_.batch_norm_comm));
       continue;
     }
+    if (graph.node(i).op != Op::kBatchNorm) Own(graph.node(i));
     switch (graph.node(i).op) {
       case Op::kInput:
       case Op::kBatchNorm:  // within another step: its own value never comes to be
@@ -108,7 +109,28 @@ void TrainingPlan::MakeSteps(const Graph& graph, const NetworkState& state) {
       default:
         steps_.push_back(MakeAutogradStep(graph, i, state));
     }
-    if (steps_.size() > nodes_of_step_.size()) nodes_of_step_.push_back({i});
+  }
+}
+
+void TrainingPlan::Own(const Node& node) {
+  for (const Parameter& parameter : node.parameters) {
+    first_use_.emplace(parameter.name, steps_.size());
+  }
+}
+
+// Backward passes run from the last step to the first: a gradient is final after the first step
+// that uses its parameter.
+void TrainingPlan::FindLastUses(const FlatParameters& parameters) {
+  final_after_.resize(steps_.size() + 1);
+  for (const FlatParameters::Entry& entry : parameters.entries()) {
+    const auto use = first_use_.find(entry.name);
+    auto& ranges = final_after_[use == first_use_.end() ? steps_.size() : use->second];
+    const std::int64_t end = entry.offset + c10::multiply_integers(entry.sizes);
+    if (!ranges.empty() && ranges.back().end == entry.offset) {
+      ranges.back().end = end;
+    } else {
+      ranges.push_back({entry.offset, end});
+    }
   }
 }
 
@@ -138,12 +160,13 @@ PassMode TrainingPlan::Mode() {
   mode.compute.training = true;
   mode.compute.randomness = options_.randomness;
   mode.compute.drawn = &drawn_;
+  mode.compute.draws = draws_;
   return mode;
 }
 
-at::Tensor TrainingPlan::Forward(const at::Tensor& images) {
+at::Tensor TrainingPlan::Forward(const at::Tensor& images, const Draws& draws) {
   drawn_.clear();
-  drawn_for_ = images.size(0);
+  draws_ = draws;
   return RunForward(images, Mode(), [](const Step&) {});
 }
 
@@ -195,20 +218,27 @@ void TrainingPlan::ForwardAgain(const Block& block) {
   for (std::size_t i = block.begin; i < block.end; ++i) tape_.value(steps_[i]->output()).reset();
 }
 
-void TrainingPlan::Backward(const at::Tensor& embedding_gradients) {
+void TrainingPlan::Backward(const at::Tensor& embedding_gradients, const GradientsReady& ready) {
+  const auto announce = [&](std::size_t step) {
+    if (!ready) return;
+    for (const FlatRange& range : final_after_[step]) ready(range.begin, range.end);
+  };
   const torch::NoGradGuard no_grad;
   tape_.AddGradient(graph_.output(), embedding_gradients);
   for (std::size_t i = steps_.size(); i-- > 0;) {
     PrepareBackward(i);
     steps_[i]->Backward(tape_);
+    announce(i);
   }
+  announce(steps_.size());
 }
 
 std::optional<std::string> TrainingPlan::FindNonFinite(const at::Tensor& images,
-                                                       const at::Tensor& embedding_gradients) {
+                                                       const at::Tensor& embedding_gradients,
+                                                       const Draws& draws) {
   const torch::NoGradGuard no_grad;
-  if (images.size(0) != drawn_for_) drawn_.clear();
-  drawn_for_ = images.size(0);
+  drawn_.clear();
+  draws_ = draws;
   FiniteCheck check(graph_, state_);
   check.Weights();
   check.Images(images);
@@ -221,12 +251,14 @@ std::optional<std::string> TrainingPlan::FindNonFinite(const at::Tensor& images,
     const at::Tensor& gradients = state_.trained().gradients();
     const at::Tensor before = gradients.clone();
     gradients.zero_();
+    std::vector<std::vector<std::string>> parameters(steps_.size());
+    for (const auto& [name, step] : first_use_) parameters[step].push_back(name);
     tape_.AddGradient(graph_.output(), embedding_gradients);
     for (std::size_t i = steps_.size(); i-- > 0;) {
       PrepareBackward(i);
       check.Gradient(steps_[i]->output(), tape_.gradient(steps_[i]->output()));
       steps_[i]->Backward(tape_);
-      check.ParameterGradients(nodes_of_step_[i]);
+      for (const std::string& name : parameters[i]) check.ParameterGradient(name);
     }
     gradients.copy_(before);
   }
