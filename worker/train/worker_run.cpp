@@ -87,9 +87,11 @@ std::vector<std::int64_t> HeadCapacities(Communicator& comm) {
 
 ShardPlan AgreeOnPlan(RunLink* link, const JobSpec& spec, std::int64_t num_identities,
                       Communicator& comm) {
-  // A row of weights and one of momentum.
+  // A row of weights and one of momentum; triplets have neither, and a plan still says who is who.
   const std::int64_t bytes_per_identity =
-      2 * static_cast<std::int64_t>(sizeof(float)) * spec.model().embedding_size();
+      spec.loss().type() == LossType::triplet
+          ? 1
+          : 2 * static_cast<std::int64_t>(sizeof(float)) * spec.model().embedding_size();
   const std::vector<std::int64_t> capacities = HeadCapacities(comm);
   std::string bytes;
   if (link != nullptr) {
