@@ -119,7 +119,9 @@ void AddJobCommands(Commands& commands, Options& options) {
                                                 options.names, options.after_step, options.format);
                                  });
                                });
-  metrics->add_option("-n,--name", options.names, "All points of this one, e.g. train/loss")
+  metrics
+      ->add_option("-n,--name", options.names,
+                   "All points of this one, e.g. train/loss; train/ for all below it")
       ->allow_extra_args(false);
   metrics->add_option("--after-step", options.after_step, "Only points with a greater step");
   auto* checkpoints =
