@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/cli/run_command.h"
@@ -16,6 +18,8 @@
 
 namespace fr {
 namespace {
+
+using json = nlohmann::ordered_json;
 
 constexpr int kShownRanks = 8;
 
@@ -138,7 +142,7 @@ void DescribeTraffic(std::string& text, const JobPlan& plan) {
   if (traffic.batch_norms > 0) {
     content += fmt::format(", batch norms {}", BytesText(traffic.batch_norms));
   }
-  Line(text, "network", content);
+  Line(text, "traffic", content);
 }
 
 void DescribeTime(std::string& text, const JobPlan& plan, const MachineModel& machine) {
@@ -178,13 +182,13 @@ void DescribeTime(std::string& text, const JobPlan& plan, const MachineModel& ma
 }
 
 template <class Value>
-nlohmann::ordered_json OrNull(const std::optional<Value>& value) {
-  return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json();
+json OrNull(const std::optional<Value>& value) {
+  return value ? json(*value) : json();
 }
 
-nlohmann::ordered_json HeadJson(const JobPlan& plan) {
+json HeadJson(const JobPlan& plan) {
   if (!plan.shards) return {};
-  nlohmann::ordered_json shards = nlohmann::ordered_json::array();
+  json shards = json::array();
   for (const IdentityRange& range : plan.shards->ranges) {
     shards.push_back({{"begin", range.begin},
                       {"end", range.end},
@@ -193,7 +197,7 @@ nlohmann::ordered_json HeadJson(const JobPlan& plan) {
   return {{"bytes_per_identity", plan.head_row_bytes}, {"shards", shards}};
 }
 
-nlohmann::ordered_json TimeJson(const JobPlan& plan, const MachineModel& machine) {
+json TimeJson(const JobPlan& plan, const MachineModel& machine) {
   const TimePlan& time = plan.time;
   return {{"machine", machine.name()},
           {"forward", time.forward},
@@ -248,34 +252,34 @@ std::string DescribePlan(const JobSpec& spec, const DataFacts& facts, const Mach
   return text;
 }
 
-nlohmann::ordered_json PlanJson(const JobSpec& spec, const DataFacts& facts,
-                                const MachineModel& machine) {
+std::string PlanJson(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine) {
   const JobPlan plan = PlanJob(spec, facts, machine);
-  nlohmann::ordered_json memory = nlohmann::ordered_json::array();
+  json memory = json::array();
   for (const MemoryItem& item : plan.memory) {
     memory.push_back({{"item", item.key}, {"text", item.text}, {"bytes", item.bytes}});
   }
   const TrafficPlan& traffic = plan.traffic;
-  return {{"name", spec.name()},
-          {"workers", plan.workers},
-          {"total_batch_size", plan.total_batch},
-          {"images_per_worker", plan.share.images},
-          {"identities", OrNull(facts.identities)},
-          {"images", OrNull(facts.images)},
-          {"steps_per_epoch", OrNull(plan.steps_per_epoch)},
-          {"steps", OrNull(plan.steps)},
-          {"head", HeadJson(plan)},
-          {"memory_bytes", SumOf(plan.memory)},
-          {"memory", memory},
-          {"sent_bytes",
-           {{"gradients", traffic.gradients},
-            {"embeddings", traffic.embeddings},
-            {"softmax", traffic.softmax},
-            {"embedding_gradients", traffic.embedding_gradients},
-            {"batch_norms", traffic.batch_norms},
-            {"total", traffic.total()}}},
-          {"multiply_adds", {{"backbone", plan.work.backbone}, {"head", plan.work.head}}},
-          {"seconds", TimeJson(plan, machine)}};
+  const json all = {{"name", spec.name()},
+                    {"workers", plan.workers},
+                    {"total_batch_size", plan.total_batch},
+                    {"images_per_worker", plan.share.images},
+                    {"identities", OrNull(facts.identities)},
+                    {"images", OrNull(facts.images)},
+                    {"steps_per_epoch", OrNull(plan.steps_per_epoch)},
+                    {"steps", OrNull(plan.steps)},
+                    {"head", HeadJson(plan)},
+                    {"memory_bytes", SumOf(plan.memory)},
+                    {"memory", memory},
+                    {"sent_bytes",
+                     {{"gradients", traffic.gradients},
+                      {"embeddings", traffic.embeddings},
+                      {"softmax", traffic.softmax},
+                      {"embedding_gradients", traffic.embedding_gradients},
+                      {"batch_norms", traffic.batch_norms},
+                      {"total", traffic.total()}}},
+                    {"multiply_adds", {{"backbone", plan.work.backbone}, {"head", plan.work.head}}},
+                    {"seconds", TimeJson(plan, machine)}};
+  return all.dump(2) + "\n";
 }
 
 int RunPlan(const PlanOptions& options) {
@@ -292,7 +296,7 @@ int RunPlan(const PlanOptions& options) {
   if (options.identities) facts.identities = options.identities;
   if (options.images) facts.images = options.images;
   if (options.json) {
-    fmt::print("{}\n", PlanJson(config.spec, facts, machine.machine).dump(2));
+    fmt::print("{}", PlanJson(config.spec, facts, machine.machine));
   } else {
     fmt::print("{}", DescribePlan(config.spec, facts, machine.machine));
   }

@@ -7,8 +7,6 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json_fwd.hpp>
-
 #include "common/config/yaml_message.h"
 #include "common/plan/job_plan.h"
 #include "proto/job.pb.h"
@@ -32,9 +30,8 @@ MachineConfig LoadMachine(const std::string& path);
 // Lines for people.
 std::string DescribePlan(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine);
 
-// The same for programs: bytes, seconds, multiply-adds; null for what is unknown.
-nlohmann::ordered_json PlanJson(const JobSpec& spec, const DataFacts& facts,
-                                const MachineModel& machine);
+// The same for programs, as JSON: bytes, seconds, multiply-adds; null for what is unknown.
+std::string PlanJson(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine);
 
 struct PlanOptions {
   std::string job_file;
