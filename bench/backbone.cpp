@@ -27,16 +27,15 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <ATen/autocast_mode.h>
 #include <CLI/CLI.hpp>
 #include <torch/torch.h>
 
+#include "bench/eager_network.h"
 #include "bench/measure.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/cli/run_command.h"
 #include "common/networks/network.h"
-#include "worker/backbones/run/compute_node.h"
 #include "worker/backbones/run/inference_plan.h"
 #include "worker/model/export.h"
 #include "worker/model/model.h"
@@ -52,60 +51,10 @@ struct Setting {
   std::string python;  // with onnxruntime; "": without it
 };
 
-// The graph in PyTorch's operators, with tensors of its own.
-class Reference {
- public:
-  enum class Kind { kEager, kChannelsLast, kAutocast };
-
-  Reference(const Graph& graph, const NetworkState& state, Kind kind) : graph_(graph), kind_(kind) {
-    for (const Node& node : graph.nodes()) {
-      parameters_.emplace_back();
-      for (std::size_t i = 0; i < node.parameters.size(); ++i) {
-        at::Tensor tensor = Lay(state.Get(node.parameters[i].name).detach());
-        if (node.parameters[i].role == Parameter::Role::kTrained) tensor.set_requires_grad(true);
-        parameters_.back().push_back(tensor);
-      }
-    }
-  }
-
-  at::Tensor Forward(const at::Tensor& images, bool training) {
-    const AutocastOn autocast(kind_ == Kind::kAutocast);
-    ComputeMode mode;
-    mode.training = training;
-    return ComputeGraph(graph_, parameters_, Lay(images), mode);
-  }
-
-  void Train(const at::Tensor& images, const at::Tensor& gradients) {
-    Forward(images, true).backward(gradients);
-    for (auto& tensors : parameters_) {
-      for (at::Tensor& tensor : tensors) tensor.mutable_grad().reset();
-    }
-  }
-
- private:
-  struct AutocastOn {
-    explicit AutocastOn(bool on) : on_(on) {
-      if (!on_) return;
-      at::autocast::set_autocast_enabled(at::kCPU, true);
-      at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
-    }
-    ~AutocastOn() {
-      if (!on_) return;
-      at::autocast::set_autocast_enabled(at::kCPU, false);
-      at::autocast::clear_cache();
-    }
-    bool on_;
-  };
-
-  at::Tensor Lay(const at::Tensor& tensor) const {
-    const bool last = tensor.dim() == 4 && kind_ != Kind::kEager;
-    return tensor.clone(last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
-  }
-
-  const Graph& graph_;
-  Kind kind_;
-  std::vector<std::vector<at::Tensor>> parameters_;
-};
+void Train(EagerNetwork& network, const at::Tensor& images, const at::Tensor& gradients) {
+  network.Forward(images, true).backward(gradients);
+  for (at::Tensor tensor : network.trained()) tensor.mutable_grad().reset();
+}
 
 // Median seconds of each candidate; they take turns.
 std::vector<double> Measure(const std::vector<std::function<void()>>& candidates, double seconds) {
@@ -148,19 +97,19 @@ void MeasureNetwork(const std::string& name, std::int64_t batch, const Setting& 
   const at::Tensor images = torch::randn({batch, 3, 112, 112});
   const at::Tensor gradients = torch::randn({batch, options.embedding_size}) / 100;
   const Graph& graph = fp32.graph();
-  Reference eager(graph, fp32.state(), Reference::Kind::kEager);
-  Reference last(graph, fp32.state(), Reference::Kind::kChannelsLast);
-  Reference autocast(graph, fp32.state(), Reference::Kind::kAutocast);
+  EagerNetwork eager(graph, fp32.state(), EagerNetwork::Kind::kEager);
+  EagerNetwork last(graph, fp32.state(), EagerNetwork::Kind::kChannelsLast);
+  EagerNetwork autocast(graph, fp32.state(), EagerNetwork::Kind::kAutocast);
   InferencePlan fp32_plan(graph, fp32.state(), {at::kFloat, batch});
   InferencePlan bf16_plan(graph, fp32.state(), {at::kBFloat16, batch});
-  const auto forward = [&](Reference& reference) {
+  const auto forward = [&](EagerNetwork& reference) {
     return [&reference, &images] {
       const torch::NoGradGuard no_grad;
       reference.Forward(images, false);
     };
   };
-  const auto train = [&](Reference& reference) {
-    return [&reference, &images, &gradients] { reference.Train(images, gradients); };
+  const auto train = [&](EagerNetwork& reference) {
+    return [&reference, &images, &gradients] { Train(reference, images, gradients); };
   };
   const auto own = [&](Backbone& backbone) {
     return [&backbone, &images, &gradients] {

@@ -23,6 +23,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// So long a job that has ended is part of snapshots: whoever looks once a minute sees its end, and
+// the number of jobs in a snapshot stays bounded.
+constexpr std::int64_t kShownAfterEndMs = 10 * 60 * 1000;
+
 std::string JobId(std::int64_t number) { return fmt::format("job-{}", number); }
 
 int TotalSlots(const CoordinatorSpec& spec) {
@@ -272,6 +276,36 @@ ListNodesReply Coordinator::ListNodes(const ListNodesRequest& /*request*/) {
   return reply;
 }
 
+void Coordinator::FillLatest(Job& job) {
+  if (job.latest) return;
+  job.latest.emplace();
+  for (MetricPoint& point : store_.LastPoints(job.record.number())) {
+    std::string name = point.name();
+    job.latest->emplace(std::move(name), std::move(point));
+  }
+}
+
+Snapshot Coordinator::TakeSnapshot() {
+  const std::lock_guard lock(mutex_);
+  Snapshot snapshot;
+  snapshot.started_ms = started_ms_;
+  const std::map<std::string, NodeStatus> nodes = NodesInUse();
+  for (const NodeSpec& node : spec_.nodes()) snapshot.nodes.push_back(nodes.at(node.name()));
+  const std::int64_t now_ms = UnixMillis();
+  for (auto& [number, job] : jobs_) {
+    const JobRecord& record = job.record;
+    ++snapshot.jobs_by_state[record.state()];
+    const bool over = IsEnded(record.state()) && now_ms - record.ended_ms() > kShownAfterEndMs;
+    if (over) job.latest.reset();
+    if (over || record.attempt() == 0) continue;
+    FillLatest(job);
+    JobFigures& figures = snapshot.jobs.emplace_back();
+    figures.record = record;
+    for (const auto& [name, point] : *job.latest) figures.latest.push_back(point);
+  }
+  return snapshot;
+}
+
 GetAssignmentReply Coordinator::GetAssignment(const GetAssignmentRequest& request) {
   const std::lock_guard lock(mutex_);
   Job& job = FindAttempt(request.job_id(), request.attempt());
@@ -350,6 +384,9 @@ WorkerReportReply Coordinator::WorkerReport(const WorkerReportRequest& request) 
     change.To(JobState::FAILED, request.reason());
   }
   Commit(std::move(change));
+  if (job.latest) {
+    for (const MetricPoint& point : request.points()) (*job.latest)[point.name()] = point;
+  }
   // Only now: a manifest never points at files that have gone.
   RemoveCheckpoints(checkpoints, retired);
   return {};

@@ -159,7 +159,9 @@ void CheckNames(JobClient& client, const std::string& job_id,
   const GetMetricsReply all = client.Metrics(job_id, {});
   for (const MetricSeries& series : all.series()) {
     known += (known.empty() ? "" : ", ") + series.name();
-    missing.erase(std::remove(missing.begin(), missing.end(), series.name()), missing.end());
+    std::erase_if(missing, [&](const std::string& name) {
+      return name == series.name() || (name.ends_with('/') && series.name().starts_with(name));
+    });
   }
   if (missing.empty()) return;
   throw Error(ErrorCode::kNotFound,

@@ -105,6 +105,25 @@ TEST_F(RunStoreTest, MetricsAreSeriesByStep) {
   ASSERT_EQ(some.size(), 1U);
   EXPECT_THAT(some[0].steps(), testing::ElementsAre(300));
   EXPECT_TRUE(store.Metrics(3, {}, -1).empty());
+  // A name that ends in a slash stands for all below it, each once.
+  const auto below = store.Metrics(1, {"train/loss/", "train/loss/x", "train/l"}, -1);
+  ASSERT_EQ(below.size(), 1U);
+  EXPECT_EQ(below[0].name(), "train/loss/x");
+  EXPECT_EQ(store.Metrics(1, {"train/"}, -1).size(), 3U);
+  EXPECT_EQ(store.Metrics(1, {"train/"}, 10).size(), 1U);
+
+  const auto last = store.LastPoints(1);
+  ASSERT_EQ(last.size(), 3U);
+  EXPECT_EQ(last[0].name(), "train/loss");
+  EXPECT_EQ(last[0].step(), 300);
+  EXPECT_EQ(last[0].value(), 1.0);
+  EXPECT_EQ(last[0].time_ms(), 1300);
+  EXPECT_EQ(last[1].name(), "train/loss/x");
+  EXPECT_EQ(last[2].name(), "train/lr");
+  ASSERT_EQ(store.LastPoints(2).size(), 1U);
+  EXPECT_EQ(store.LastPoints(2)[0].value(), 9);
+  EXPECT_TRUE(store.LastPoints(3).empty());
+
   StoreBatch nameless;
   EXPECT_THROW(Put(&nameless, 1, "", 1, 1), Error);
 }

@@ -111,10 +111,9 @@ class CoordinatorTest : public testing::Test {
   std::vector<std::int64_t> CheckpointSteps(const std::string& id) {
     ListCheckpointsRequest request;
     request.set_job_id(id);
+    const ListCheckpointsReply reply = coordinator_->ListCheckpoints(request);
     std::vector<std::int64_t> steps;
-    for (const auto& manifest : coordinator_->ListCheckpoints(request).checkpoints()) {
-      steps.push_back(manifest.step());
-    }
+    for (const auto& manifest : reply.checkpoints()) steps.push_back(manifest.step());
     return steps;
   }
 
@@ -321,6 +320,35 @@ TEST_F(CoordinatorTest, APinnedCheckpointStaysUntilItIsUnpinned) {
     EXPECT_EQ(error.code(), ErrorCode::kNotFound);
     EXPECT_THAT(error.what(), testing::HasSubstr("it has 30, 40"));
   }
+}
+
+// What is watched from outside: the last point of every metric, as it was reported last, and after
+// a restart of the coordinator as it is stored. Jobs that wait are only counted.
+TEST_F(CoordinatorTest, ASnapshotHasTheLastPointsOfJobsThatRun) {
+  const std::string id = RunningJob();
+  Submit(/*workers=*/64);
+  const auto loss = [&] {
+    const Snapshot snapshot = coordinator_->TakeSnapshot();
+    EXPECT_EQ(snapshot.jobs.size(), 1U);
+    EXPECT_EQ(snapshot.jobs_by_state,
+              (std::map<JobState, std::int64_t>{{JobState::PENDING, 1}, {JobState::RUNNING, 1}}));
+    EXPECT_EQ(snapshot.nodes.at(0).slots_used(), 1);
+    const JobFigures& job = snapshot.jobs.at(0);
+    EXPECT_EQ(job.record.id(), id);
+    return job.latest.empty() ? -1 : job.latest.at(0).value();
+  };
+  EXPECT_EQ(loss(), -1);
+  const auto report = [&](std::int64_t step, double value) {
+    WorkerReportRequest request = Report(id, 1);
+    Point(&request, step, value);
+    coordinator_->WorkerReport(request);
+    return loss();
+  };
+  EXPECT_EQ(report(10, 3), 3);
+  EXPECT_EQ(report(20, 2), 2);
+  Start("exec sleep 60");
+  EXPECT_EQ(loss(), 2);
+  EXPECT_EQ(report(15, 2.5), 2.5);  // trained again after a restart from a checkpoint
 }
 
 // The plan's generation grows when the world changes, and only then.

@@ -19,8 +19,8 @@ namespace {
 constexpr std::int64_t kPieceElements = 1 << 28;
 
 constexpr MpiGroup::Nap kSpin{0};
-// Of gradients that travel beside computation: bench/collectives.cpp measures both.
-constexpr MpiGroup::Nap kThreadNap{100};
+// Of gradients that travel beside computation: docs/scaling.md has what other naps gave.
+constexpr MpiGroup::Nap kThreadNap{200};
 // Of work that has time.
 constexpr MpiGroup::Nap kPatientNap{1000};
 

@@ -9,7 +9,7 @@
 namespace fr {
 namespace {
 
-constexpr std::int64_t kPieceBytes = std::int64_t{16} << 20;
+constexpr std::int64_t kPieceBytes = std::int64_t{4} << 20;
 
 // Memory that is written before it is read.
 template <typename T>

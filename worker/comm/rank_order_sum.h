@@ -13,7 +13,7 @@
 
 namespace fr {
 
-// In place. Large ones go in pieces of 16 MiB, which bounds the memory for it.
+// In place. Large ones go in pieces of 4 MiB, which bounds the memory for it.
 void AllReduceInRankOrder(MpiGroup& group, float* data, std::int64_t count, Wire wire);
 void AllReduceInRankOrder(MpiGroup& group, double* data, std::int64_t count);
 

@@ -17,8 +17,8 @@ class NonFiniteError : public Error {
   explicit NonFiniteError(const std::string& what) : Error(ErrorCode::kDataLoss, what) {}
 };
 
-// Throws NonFiniteError unless all of `values`, one a sample of the global batch, are finite: `what`,
-// of which sample of which rank.
+// Throws NonFiniteError unless all of `values`, one a sample of the global batch, are finite:
+// `what`, of which sample of which rank.
 void CheckFinite(std::span<const double> values, const char* what,
                  const std::vector<std::int64_t>& rows_per_rank);
 

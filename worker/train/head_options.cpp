@@ -95,6 +95,18 @@ void SetOptimizer(const OptimizerSpec& spec, HeadShardOptions* options) {
   options->trust_coefficient = spec.trust_coefficient();
 }
 
+TripletMining MiningOf(TripletSpec::Mining mining) {
+  switch (mining) {
+    case TripletSpec::semi_hard:
+      return TripletMining::kSemiHard;
+    case TripletSpec::hard:
+      return TripletMining::kHard;
+    case TripletSpec::all:
+      return TripletMining::kAll;
+  }
+  return TripletMining::kSemiHard;
+}
+
 }  // namespace
 
 MarginHeadOptions HeadOptions(const JobSpec& spec) {
@@ -110,7 +122,18 @@ MarginHeadOptions HeadOptions(const JobSpec& spec) {
   return options;
 }
 
+TripletHeadOptions TripletOptions(const JobSpec& spec) {
+  TripletHeadOptions options;
+  options.mining = MiningOf(spec.loss().triplet().mining());
+  if (spec.loss().has_margin()) options.margin = spec.loss().margin();
+  options.seed = spec.train().seed();
+  return options;
+}
+
 std::unique_ptr<Head> MakeHead(const JobSpec& spec, IdentityRange range, Communicator& comm) {
+  if (spec.loss().type() == LossType::triplet) {
+    return std::make_unique<TripletHead>(TripletOptions(spec), comm);
+  }
   return std::make_unique<MarginHead>(HeadOptions(spec), range, comm);
 }
 

@@ -5,6 +5,7 @@
 
 #include "proto/job.pb.h"
 #include "worker/heads/margin_head.h"
+#include "worker/heads/triplet_head.h"
 
 namespace fr {
 
@@ -12,6 +13,8 @@ namespace fr {
 
 // REQUIRES: loss.type is not triplet.
 MarginHeadOptions HeadOptions(const JobSpec& spec);
+// REQUIRES: loss.type is triplet.
+TripletHeadOptions TripletOptions(const JobSpec& spec);
 
 // `range`: of the identities, whose rows this rank has; a loss without rows takes no notice.
 // `comm` must outlive the head.

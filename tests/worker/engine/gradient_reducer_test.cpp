@@ -121,7 +121,7 @@ TEST(GradientReducer, EveryElementIsAnnouncedOnce) {
     return ErrorCode{};
   };
   const GradientReducerOptions options{16, true, Wire::kFloat32};
-  for (const Range twice : {Range{2, 4}, Range{3, 5}, Range{1, 3}, Range{0, 10}, Range{3, 4}}) {
+  for (const Range& twice : {Range{2, 4}, Range{3, 5}, Range{1, 3}, Range{0, 10}, Range{3, 4}}) {
     GradientReducer reducer(at::ones({10}), self, options);
     reducer.Ready(2, 4);
     EXPECT_EQ(code_of([&] { reducer.Ready(twice.first, twice.second); }), ErrorCode::kInternal);

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "worker/comm/communicator.h"
+
 namespace fr {
 namespace {
 
@@ -75,6 +77,30 @@ TEST(HeadOptions, TheRestIsCarriedOver) {
   EXPECT_EQ(options.shard.beta2, 0.97);
   EXPECT_EQ(options.shard.epsilon, 1e-5);
   EXPECT_EQ(options.shard.trust_coefficient, 0.01);
+}
+
+TEST(HeadOptions, TripletsHaveFaceNetsMarginUnlessTheJobSaysOtherwise) {
+  JobSpec spec;
+  spec.mutable_loss()->set_type(LossType::triplet);
+  spec.mutable_train()->set_seed(9);
+  EXPECT_EQ(TripletOptions(spec).margin, 0.2);
+  EXPECT_EQ(TripletOptions(spec).mining, TripletMining::kSemiHard);
+  EXPECT_EQ(TripletOptions(spec).seed, 9U);
+  spec.mutable_loss()->set_margin(0.5);
+  spec.mutable_loss()->mutable_triplet()->set_mining(TripletSpec::hard);
+  EXPECT_EQ(TripletOptions(spec).margin, 0.5);
+  EXPECT_EQ(TripletOptions(spec).mining, TripletMining::kHard);
+}
+
+// Margins have a row an identity of the rank's range; triplets have none.
+TEST(MakeHead, IsOfTheJobsLoss) {
+  Communicator self(Communicator::Self{});
+  JobSpec spec;
+  EXPECT_EQ(MakeHead(spec, {3, 7}, self)->range(), (IdentityRange{3, 7}));
+  EXPECT_FALSE(MakeHead(spec, {3, 7}, self)->RowTensors().empty());
+  spec.mutable_loss()->set_type(LossType::triplet);
+  EXPECT_EQ(MakeHead(spec, {3, 7}, self)->range().size(), 0);
+  EXPECT_TRUE(MakeHead(spec, {3, 7}, self)->RowTensors().empty());
 }
 
 }  // namespace

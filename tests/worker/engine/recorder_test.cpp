@@ -95,7 +95,9 @@ TEST(RecordingCommunicator, AnObserverHearsOfEachWhenItHasTakenPlace) {
   EXPECT_EQ(events[1].bytes, 24);
   for (std::size_t i = 0; i < events.size(); ++i) {
     EXPECT_LE(events[i].begin_ns, events[i].end_ns);
-    if (i > 0) EXPECT_LE(events[i - 1].end_ns, events[i].begin_ns);
+    if (i > 0) {
+      EXPECT_LE(events[i - 1].end_ns, events[i].begin_ns);
+    }
   }
 }
 

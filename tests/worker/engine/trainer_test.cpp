@@ -230,6 +230,61 @@ TEST_F(TrainerTest, ARunOfAnotherMarginContinuesFromItsCheckpoint) {
   ExpectContinuation(spec, 2);
 }
 
+// Groups of three images; losses that compare them.
+JobSpec TripletJob(int max_steps, TripletSpec::Mining mining) {
+  JobSpec spec = SmallJob(max_steps);
+  spec.mutable_data()->set_total_batch_size(12);
+  spec.mutable_data()->set_order(DataSpec::identities);
+  spec.mutable_data()->set_images_per_identity(3);
+  spec.clear_loss();
+  spec.mutable_loss()->set_type(LossType::triplet);
+  spec.mutable_loss()->mutable_triplet()->set_mining(mining);
+  return spec;
+}
+
+// Triplets are of the global batch: chosen alike, and so learnt alike, at any number of ranks.
+TEST_F(TrainerTest, TripletsAreTheSameAtAnyNumberOfRanks) {
+  if (comm_.world_size() == 1) GTEST_SKIP() << "one rank is what the others are compared with";
+  RecordingLink many;
+  Train(TripletJob(6, TripletSpec::semi_hard), comm_, path_ / "many", &many);
+  if (comm_.rank() != 0) return;
+  Communicator self(Communicator::Self{});
+  RecordingLink one;
+  Train(TripletJob(6, TripletSpec::semi_hard), self, path_ / "one", &one);
+  ASSERT_EQ(one.values["train/loss"].size(), 6U);
+  for (const auto& [step, loss] : one.values["train/loss"]) {
+    EXPECT_GT(loss, 0);
+    EXPECT_NEAR(many.values["train/loss"][step], loss, 1e-4 * loss) << "step " << step;
+  }
+}
+
+// What the farthest positive and the nearest negative of every anchor cost falls.
+TEST_F(TrainerTest, TripletsAreLearnt) {
+  JobSpec spec = TripletJob(40, TripletSpec::hard);
+  spec.mutable_model()->set_network(Network::mbf);
+  spec.mutable_optimizer()->set_lr(0.02);
+  RecordingLink link;
+  Train(spec, comm_, path_ / "run", &link);
+  if (comm_.rank() != 0) return;
+  const std::map<std::int64_t, double>& loss = link.values["train/loss"];
+  const auto mean = [&](std::int64_t first, std::int64_t last) {
+    double sum = 0;
+    for (std::int64_t step = first; step <= last; ++step) sum += loss.at(step);
+    return sum / static_cast<double>(last - first + 1);
+  };
+  EXPECT_LT(mean(31, 40), 0.8 * mean(1, 10));
+}
+
+// There are no rows to save, but the step is: it draws the negatives.
+TEST_F(TrainerTest, ARunOfTripletsContinuesFromItsCheckpoint) {
+  ExpectContinuation(TripletJob(4, TripletSpec::semi_hard), 2);
+  const std::filesystem::path checkpoint = path_ / "whole/checkpoints/step-0000000002";
+  EXPECT_TRUE(std::filesystem::exists(checkpoint / "backbone.safetensors"));
+  for (const auto& entry : std::filesystem::directory_iterator(checkpoint)) {
+    EXPECT_FALSE(entry.path().filename().string().starts_with("head-")) << entry.path();
+  }
+}
+
 // Another run begins with the backbone of a checkpoint: on the same images it says the same.
 TEST_F(TrainerTest, ARunStartsFromPretrainedWeights) {
   JobSpec spec = SmallJob(2);

@@ -26,11 +26,9 @@ class LocalLinkTest : public testing::Test {
   }
 
   std::vector<std::int64_t> StepsToResumeFrom() const {
+    const Assignment assignment = MakeLocalLink(spec_, directory_.path().string())->Begin(1);
     std::vector<std::int64_t> steps;
-    for (const auto& manifest :
-         MakeLocalLink(spec_, directory_.path().string())->Begin(1).resume_from) {
-      steps.push_back(manifest.step());
-    }
+    for (const auto& manifest : assignment.resume_from) steps.push_back(manifest.step());
     return steps;
   }
 

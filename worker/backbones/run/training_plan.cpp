@@ -1,60 +1,13 @@
 #include "worker/backbones/run/training_plan.h"
 
 #include <algorithm>
-#include <optional>
 #include <set>
 #include <utility>
 
-#include "worker/backbones/run/affine.h"
 #include "worker/backbones/run/finite_check.h"
 #include "worker/backbones/run/steps.h"
 
 namespace fr {
-namespace {
-
-std::optional<int> OnlyUser(const Graph& graph, const std::vector<int>& uses, int node) {
-  if (uses[static_cast<std::size_t>(node)] != 1) return std::nullopt;
-  for (int i = node + 1; i <= graph.output(); ++i) {
-    for (const int input : graph.node(i).inputs) {
-      if (input == node) return i;
-    }
-  }
-  return std::nullopt;
-}
-
-// What each batch norm does, by the node whose value it gives.
-using Norms = std::map<int, NormNodes>;
-
-// The batch norm `norm` with the activation or the sum that alone uses it; a sum that another one,
-// of `earlier`, has is left to that.
-NormNodes Fuse(const Graph& graph, const std::vector<int>& uses, int norm, const Norms& earlier) {
-  NormNodes nodes{norm, {}, {}, norm};
-  const std::optional<int> user = OnlyUser(graph, uses, norm);
-  if (!user || graph.node(*user).block != graph.node(norm).block) return nodes;
-  const Node& next = graph.node(*user);
-  if (ActivationOf(next.op)) {
-    nodes.activation = *user;
-    nodes.output = *user;
-  } else if (next.op == Op::kAdd && next.factor == 1 && next.inputs[0] != next.inputs[1] &&
-             !earlier.contains(*user)) {
-    nodes.residual = next.inputs[0] == norm ? next.inputs[1] : next.inputs[0];
-    nodes.output = *user;
-  }
-  return nodes;
-}
-
-Norms FuseNorms(const Graph& graph) {
-  const std::vector<int> uses = graph.UseCounts();
-  Norms norms;
-  for (int i = 0; i <= graph.output(); ++i) {
-    if (graph.node(i).op != Op::kBatchNorm) continue;
-    const NormNodes nodes = Fuse(graph, uses, i, norms);
-    norms[nodes.output] = nodes;
-  }
-  return norms;
-}
-
-}  // namespace
 
 // Steps [begin, end) of one block, and what they read that others computed.
 struct TrainingPlan::Block {
@@ -83,7 +36,7 @@ TrainingPlan::TrainingPlan(const Graph& graph, const NetworkState& state,
 TrainingPlan::~TrainingPlan() = default;
 
 void TrainingPlan::MakeSteps(const Graph& graph, const NetworkState& state) {
-  const Norms norms = FuseNorms(graph);
+  const std::map<int, NormNodes> norms = FuseNorms(graph);
   for (int i = 0; i <= graph.output(); ++i) {
     const auto norm = norms.find(i);
     if (norm != norms.end()) {
