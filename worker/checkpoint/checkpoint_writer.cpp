@@ -148,7 +148,9 @@ std::string CheckpointWriter::TryWriteOwnFiles(const std::filesystem::path& dire
                                                const std::vector<Content>& contents,
                                                std::int64_t step) const {
   try {
-    return "+" + WriteOwnFiles(directory, contents, step).SerializeAsString();
+    std::string text = WriteOwnFiles(directory, contents, step).SerializeAsString();
+    text.insert(text.begin(), '+');
+    return text;
   } catch (const std::exception& error) {
     return fmt::format("-rank {}: {}", comm_.rank(), error.what());
   }

@@ -1,5 +1,6 @@
 #include "worker/train/training_step.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <optional>
@@ -12,6 +13,7 @@
 #include "common/base/random.h"
 #include "common/config/job_config.h"
 #include "worker/comm/communicator.h"
+#include "worker/heads/finite.h"
 #include "worker/train/head_options.h"
 #include "worker/train/network_input.h"
 
@@ -128,6 +130,7 @@ NetworkState& TrainingStep::validated() {
 
 StepOutcome TrainingStep::Run(std::int64_t step, double lr) {
   const double head_lr = lr * spec_.optimizer().head_lr_multiplier();
+  KeepStatistics();
   StepOutcome outcome;
   std::string not_finite;
   for (int part = 0; part < spec_.train().accumulate(); ++part) {
@@ -153,6 +156,19 @@ StepOutcome TrainingStep::Run(std::int64_t step, double lr) {
   outcome.head.embedding_gradients.reset();
   timeline_.Enter(Phase::kOther);
   return outcome;
+}
+
+void TrainingStep::KeepStatistics() {
+  if (spec_.train().non_finite() != TrainSpec::skip) return;
+  statistics_before_.clear();
+  for (const auto& [name, tensor] : backbone_.state().Statistics()) {
+    statistics_before_.push_back(tensor.clone());
+  }
+}
+
+void TrainingStep::RestoreStatistics() {
+  auto before = statistics_before_.begin();
+  for (const auto& [name, tensor] : backbone_.state().Statistics()) tensor.copy_(*before++);
 }
 
 void TrainingStep::RunPart(std::int64_t step, int part, double head_lr, StepOutcome* outcome) {
@@ -206,6 +222,7 @@ StepOutcome TrainingStep::LeaveOut(std::int64_t step, const std::string& what,
                                           ": the training diverged; lower optimizer.lr or lengthen "
                                           "optimizer.schedule.warmup_steps");
   }
+  RestoreStatistics();
   if (comm_.rank() == 0) spdlog::warn("{}: the step is left out", text);
   StepOutcome outcome;
   outcome.skipped = true;

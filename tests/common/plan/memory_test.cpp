@@ -122,7 +122,7 @@ INSTANTIATE_TEST_SUITE_P(Families, NetworkMemory,
                          testing::Values(Network::r18, Network::r100, Network::mbf, Network::m1,
                                          Network::inception_resnet_v2, Network::densenet121,
                                          Network::dpn68, Network::vit_t),
-                         [](const auto& info) { return Network_Name(info.param); });
+                         [](const auto& network) { return Network_Name(network.param); });
 
 TEST(InferenceMemory, HasACopyOfTheWeightsAndGrowsWithTheBatch) {
   NetworkOptions options;

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
 
 namespace fr {
 namespace {
@@ -94,7 +94,7 @@ TEST(HeadOptions, TripletsHaveFaceNetsMarginUnlessTheJobSaysOtherwise) {
 
 // Margins have a row an identity of the rank's range; triplets have none.
 TEST(MakeHead, IsOfTheJobsLoss) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   JobSpec spec;
   EXPECT_EQ(MakeHead(spec, {3, 7}, self)->range(), (IdentityRange{3, 7}));
   EXPECT_FALSE(MakeHead(spec, {3, 7}, self)->RowTensors().empty());

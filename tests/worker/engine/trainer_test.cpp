@@ -245,17 +245,7 @@ JobSpec TripletJob(int max_steps, TripletSpec::Mining mining) {
 // Triplets are of the global batch: chosen alike, and so learnt alike, at any number of ranks.
 TEST_F(TrainerTest, TripletsAreTheSameAtAnyNumberOfRanks) {
   if (comm_.world_size() == 1) GTEST_SKIP() << "one rank is what the others are compared with";
-  RecordingLink many;
-  Train(TripletJob(6, TripletSpec::semi_hard), comm_, path_ / "many", &many);
-  if (comm_.rank() != 0) return;
-  Communicator self(Communicator::Self{});
-  RecordingLink one;
-  Train(TripletJob(6, TripletSpec::semi_hard), self, path_ / "one", &one);
-  ASSERT_EQ(one.values["train/loss"].size(), 6U);
-  for (const auto& [step, loss] : one.values["train/loss"]) {
-    EXPECT_GT(loss, 0);
-    EXPECT_NEAR(many.values["train/loss"][step], loss, 1e-4 * loss) << "step " << step;
-  }
+  ExpectSameAsOneRank(TripletJob(6, TripletSpec::semi_hard), 1e-4);
 }
 
 // What the farthest positive and the nearest negative of every anchor cost falls.
