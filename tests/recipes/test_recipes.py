@@ -1,6 +1,7 @@
 """The recipes of configs/: each is right, its plan is the one that the docs show, and a small twin
 of it on synthetic faces trains."""
 
+import functools
 import json
 import math
 import os
@@ -67,9 +68,10 @@ def faces(bin_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def train(bin_dir, faces, tmp_path_factory):
-    """Runs the small twin of a recipe; its run directory."""
+    """Runs the small twin of a recipe, once; its run directory and its log."""
     runs = tmp_path_factory.mktemp("runs")
 
+    @functools.cache
     def run(name, *more):
         recipe = ROOT / "configs" / f"{name}.yaml"
         text = recipe.read_text()
