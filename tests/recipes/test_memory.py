@@ -20,8 +20,9 @@ def test_the_growth_of_a_worker_is_as_planned(bin_dir, faces, tmp_path, network,
     assert abs(off) < 0.2, (planned >> 20, measured >> 20)
 
 
-def test_a_head_is_as_large_as_planned(bin_dir, faces, tmp_path):
-    """Sixteen rows of 8,192 values for each of 64 identities, and one: 60 MiB with momentum."""
+def test_a_head_is_as_large_as_planned(bin_dir, tmp_path):
+    """Sixteen rows of 8,192 values for each of 256 identities, and one: 240 MiB with momentum."""
+    faces = memory.make_faces(bin_dir, tmp_path / "faces", identities=256)
     sizes = []
     for centers in (1, 16):
         job = memory.write_job(tmp_path / f"{centers}.yaml", faces, "y1", 2,
