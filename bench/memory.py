@@ -19,9 +19,9 @@ IDENTITIES = 64
 NETWORKS = "r18,r50,mbf,vit_t,densenet121"
 
 
-def make_faces(bin_dir, directory):
-    """Two images for each of 64 identities."""
-    subprocess.run([bin_dir / "fr-data", "synth", directory, "--identities", str(IDENTITIES),
+def make_faces(bin_dir, directory, identities=IDENTITIES):
+    """Two images an identity."""
+    subprocess.run([bin_dir / "fr-data", "synth", directory, "--identities", str(identities),
                     "--images", "2", "--seed", "1"], check=True, capture_output=True)
     return directory
 

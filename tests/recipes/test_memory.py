@@ -20,15 +20,16 @@ def test_the_growth_of_a_worker_is_as_planned(bin_dir, faces, tmp_path, network,
     assert abs(off) < 0.2, (planned >> 20, measured >> 20)
 
 
-def test_a_head_is_as_large_as_planned(bin_dir, faces, tmp_path):
-    """Sixteen rows an identity make a head of 64 x 16 x 4,096 values."""
-    extra = "loss: {sub_centers: 16}\n"
+def test_a_head_is_as_large_as_planned(bin_dir, tmp_path):
+    """Sixteen rows of 8,192 values for each of 256 identities, and one: 240 MiB with momentum."""
+    faces = memory.make_faces(bin_dir, tmp_path / "faces", identities=256)
     sizes = []
-    for values in (64, 4096):
-        job = memory.write_job(tmp_path / f"{values}.yaml", faces, "y1", 2, extra=extra)
+    for centers in (1, 16):
+        job = memory.write_job(tmp_path / f"{centers}.yaml", faces, "y1", 2,
+                               extra=f"loss: {{sub_centers: {centers}}}\n")
         job.write_text(job.read_text().replace("{network: y1,",
-                                               f"{{network: y1, embedding_size: {values},"))
+                                               "{network: y1, embedding_size: 8192,"))
         sizes.append((memory.planned(bin_dir, job)[0],
-                      memory.measured(bin_dir, job, tmp_path / str(values))))
+                      memory.measured(bin_dir, job, tmp_path / str(centers))))
     planned, measured = (large - small for small, large in zip(*sizes))
     assert abs(planned / measured - 1) < 0.2, (planned >> 20, measured >> 20)
