@@ -240,11 +240,20 @@ std::vector<std::pair<std::string, at::Tensor>> CpuHeadShard::RowTensors() {
 
 void CpuHeadShard::RowsWritten() {
   if (!options_.normalizes_weights) return;
+  // Summed by the kernel that sums them when rows move: a run that continues from a checkpoint goes
+  // on with the same bits. Adding nothing to nothing, it leaves the rows alone.
+  RowUpdate nothing;
+  nothing.kind = RowUpdate::Kind::kAccumulate;
   at::parallel_for(0, num_rows(), 1024, [&](std::int64_t begin, std::int64_t end) {
-    const at::Tensor norms = weight_.slice(0, begin, end).norm(2, 1);
-    const float* norm = norms.const_data_ptr<float>();
+    std::vector<float> none(static_cast<std::size_t>(columns_), 0.0F);
+    float* first = none.data();
+    const float radial = 0;
     for (std::int64_t row = begin; row < end; ++row) {
-      inverse_norm_[row] = 1 / std::max(norm[row - begin], kMinNorm);
+      float* w = Row(weight_, row);
+      float squared_norm = 0;
+      kernels_.update_rows(false, nullptr, 1, nullptr, 0, columns_,
+                           {&w, &first, nullptr, &radial, &squared_norm, nullptr}, nothing);
+      inverse_norm_[row] = 1 / std::max(std::sqrt(squared_norm), kMinNorm);
     }
   });
 }

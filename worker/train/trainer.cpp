@@ -77,6 +77,7 @@ Trainer::Trainer(const TrainerInputs& inputs)
                             "workers: change train.accumulate",
                             total_batch_, parts, inputs_.comm.world_size()));
   }
+  inputs_.comm.SetDeterministic(inputs_.spec.train().deterministic());
   parts_ = std::make_unique<Parts>(inputs_);
   last_step_ = total_steps();
 }

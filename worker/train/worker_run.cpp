@@ -121,10 +121,6 @@ std::vector<NamedVerificationSet> OpenVerificationSets(const DataSpec& data) {
 void Train(const Assignment& assignment, RunLink* link, Communicator& comm) {
   const JobSpec& spec = assignment.spec;
   at::set_num_threads(spec.resources().threads_per_worker());
-  if (spec.train().deterministic()) {
-    comm.SetDeterministic(true);
-    at::globalContext().setDeterministicMkldnn(true);
-  }
   const auto training_set = OpenTrainingSet(spec.data().train());
   const std::vector<NamedVerificationSet> verification_sets = OpenVerificationSets(spec.data());
   const ShardPlan plan = AgreeOnPlan(link, spec, training_set->num_identities(), comm);
