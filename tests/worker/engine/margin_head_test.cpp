@@ -721,7 +721,7 @@ TEST(MarginHead, AStepGathersOnce) {
   for (const CollectiveTotals& totals : recorder.Totals()) {
     if (totals.name != "all_gather_rows") continue;
     EXPECT_EQ(totals.calls, 1);
-    EXPECT_EQ(totals.bytes, 3 * (8 * 4 + 8 + 8));
+    EXPECT_EQ(totals.bytes, 3 * (8 * 4 + 4 + 8));  // of each sample: x, norm, label
   }
 }
 
