@@ -19,7 +19,7 @@ namespace {
 constexpr std::int64_t kPieceElements = 1 << 28;
 
 constexpr MpiGroup::Nap kSpin{0};
-// Of gradients that travel beside computation: docs/scaling.md has what other naps gave.
+// Of gradients that travel beside computation: docs/scaling.md has what others gave.
 constexpr MpiGroup::Nap kThreadNap{200};
 // Of work that has time.
 constexpr MpiGroup::Nap kPatientNap{1000};

@@ -3,6 +3,7 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -159,6 +160,25 @@ TEST(Communicator, WhatNobodyWaitsForTakesPlaceAllTheSame) {
     comm.StartAllReduceSum(sum, Wire::kFloat32);
   }
   EXPECT_EQ(sum[9].item<float>(), static_cast<float>(world));
+}
+
+// A rank that fails while its gradients are under way must not wait for peers that may never come.
+TEST(Communicator, AnExceptionGivesUpWhatIsUnderWay) {
+  std::unique_ptr<PendingCollective> pending;
+  bool thrown = false;
+  try {
+    MpiCommunicator comm;
+    comm.StartAllReduceSum(at::ones({10}), Wire::kFloat32)->Wait();
+    if (comm.rank() == 0) pending = comm.StartAllReduceSum(at::ones({10}), Wire::kFloat32);
+    throw std::runtime_error("the loss is not a number");
+  } catch (const std::runtime_error&) {
+    thrown = true;
+  }
+  EXPECT_TRUE(thrown);
+  MpiCommunicator again;
+  if (again.rank() == 0 && again.world_size() > 1) {
+    EXPECT_THROW(pending->Wait(), Error);
+  }
 }
 
 // LibTorch's own conversions say what rounding is.
