@@ -26,7 +26,7 @@
 #include <torch/torch.h>
 
 #include "bench/measure.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
 #include "worker/heads/margin_head.h"
 
 namespace fr {
@@ -122,7 +122,7 @@ Measured MeasureHead(const Setting& setting) {
   if (setting.mode.starts_with("tolerance")) options.mass_tolerance = 1e-3;
   if (setting.mode == "sampled") options.sample_rate = 0.1;
   MpiSession session(nullptr, nullptr);
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   MarginHead head(options, {0, setting.identities}, self);
   const at::Tensor x = Embeddings(setting, head.RowTensors()[0].second, labels, trained);
   measured.seconds = MedianStep(setting.steps, [&] {

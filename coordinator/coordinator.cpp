@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -22,6 +23,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// So long a job that has ended is part of snapshots: whoever looks once a minute sees its end, and
+// the number of jobs in a snapshot stays bounded.
+constexpr std::int64_t kShownAfterEndMs = 10 * 60 * 1000;
+
 std::string JobId(std::int64_t number) { return fmt::format("job-{}", number); }
 
 int TotalSlots(const CoordinatorSpec& spec) {
@@ -36,6 +41,16 @@ std::string QueueReason(const JobSpec& job, const CoordinatorSpec& spec) {
   if (workers <= slots) return "in the queue";
   return fmt::format("in the queue: it wants {} workers, and all nodes together have {} slots",
                      workers, slots);
+}
+
+[[noreturn]] void ThrowNoCheckpoint(const PinCheckpointRequest& request,
+                                    const std::vector<CheckpointManifest>& checkpoints) {
+  std::vector<std::int64_t> steps;
+  for (const CheckpointManifest& manifest : checkpoints) steps.push_back(manifest.step());
+  throw Error(
+      ErrorCode::kNotFound,
+      fmt::format("{} has no checkpoint of step {}; it has {}", request.job_id(), request.step(),
+                  steps.empty() ? "none" : fmt::format("{}", fmt::join(steps, ", "))));
 }
 
 }  // namespace
@@ -218,6 +233,32 @@ ListCheckpointsReply Coordinator::ListCheckpoints(const ListCheckpointsRequest& 
   return reply;
 }
 
+PinCheckpointReply Coordinator::PinCheckpoint(const PinCheckpointRequest& request) {
+  const std::lock_guard lock(mutex_);
+  Job& job = Find(request.job_id());
+  const std::int64_t number = job.record.number();
+  std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(number);
+  const auto found =
+      std::find_if(checkpoints.begin(), checkpoints.end(),
+                   [&](const auto& manifest) { return manifest.step() == request.step(); });
+  if (found == checkpoints.end()) ThrowNoCheckpoint(request, checkpoints);
+  found->set_pinned(request.pinned());
+  Change change(job);
+  change.batch.PutCheckpoint(number, *found);
+  std::vector<std::int64_t> retired;
+  if (!request.pinned()) {
+    retired = RetiredCheckpoints(checkpoints, job.record.spec().checkpoint());
+    // Others are the next commit's business.
+    std::erase_if(retired, [&](std::int64_t step) { return step != request.step(); });
+  }
+  for (const std::int64_t step : retired) change.batch.DeleteCheckpoint(number, step);
+  Commit(std::move(change));
+  RemoveCheckpoints(checkpoints, retired);
+  PinCheckpointReply reply;
+  reply.set_retired(!retired.empty());
+  return reply;
+}
+
 GetShardsReply Coordinator::GetShards(const GetShardsRequest& request) {
   const std::lock_guard lock(mutex_);
   GetShardsReply reply;
@@ -235,18 +276,49 @@ ListNodesReply Coordinator::ListNodes(const ListNodesRequest& /*request*/) {
   return reply;
 }
 
+void Coordinator::FillLatest(Job& job) {
+  if (job.latest) return;
+  job.latest.emplace();
+  for (MetricPoint& point : store_.LastPoints(job.record.number())) {
+    std::string name = point.name();
+    job.latest->emplace(std::move(name), std::move(point));
+  }
+}
+
+Snapshot Coordinator::TakeSnapshot() {
+  const std::lock_guard lock(mutex_);
+  Snapshot snapshot;
+  snapshot.started_ms = started_ms_;
+  const std::map<std::string, NodeStatus> nodes = NodesInUse();
+  for (const NodeSpec& node : spec_.nodes()) snapshot.nodes.push_back(nodes.at(node.name()));
+  const std::int64_t now_ms = UnixMillis();
+  for (auto& [number, job] : jobs_) {
+    const JobRecord& record = job.record;
+    ++snapshot.jobs_by_state[record.state()];
+    const bool over = IsEnded(record.state()) && now_ms - record.ended_ms() > kShownAfterEndMs;
+    if (over) job.latest.reset();
+    if (over || record.attempt() == 0) continue;
+    FillLatest(job);
+    JobFigures& figures = snapshot.jobs.emplace_back();
+    figures.record = record;
+    for (const auto& [name, point] : *job.latest) figures.latest.push_back(point);
+  }
+  return snapshot;
+}
+
 GetAssignmentReply Coordinator::GetAssignment(const GetAssignmentRequest& request) {
   const std::lock_guard lock(mutex_);
   Job& job = FindAttempt(request.job_id(), request.attempt());
   GetAssignmentReply reply;
   *reply.mutable_spec() = job.record.spec();
   reply.set_run_dir(job.record.run_dir());
-  const std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(job.record.number());
+  std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(job.record.number());
   std::string origin = "from the beginning";
   if (!checkpoints.empty()) {
-    *reply.mutable_resume_from() = checkpoints.back();
     origin = fmt::format("from the checkpoint of step {}", checkpoints.back().step());
   }
+  reply.mutable_resume_from()->Assign(std::make_move_iterator(checkpoints.rbegin()),
+                                      std::make_move_iterator(checkpoints.rend()));
   if (job.record.state() == JobState::STARTING) {
     Change change(job);
     change.To(JobState::RUNNING, fmt::format("{} workers, rank 0 on {}, {}", request.world_size(),
@@ -300,9 +372,7 @@ WorkerReportReply Coordinator::WorkerReport(const WorkerReportRequest& request) 
   std::vector<CheckpointManifest> checkpoints;
   if (request.checkpoints_size() > 0) checkpoints = store_.Checkpoints(number);
   for (const CheckpointManifest& manifest : request.checkpoints()) {
-    std::erase_if(checkpoints, [&](const auto& old) { return old.step() >= manifest.step(); });
-    checkpoints.push_back(manifest);
-    change.batch.PutCheckpoint(number, manifest);
+    change.batch.PutCheckpoint(number, AddCheckpoint(&checkpoints, manifest));
   }
   const std::vector<std::int64_t> retired =
       RetiredCheckpoints(checkpoints, job.record.spec().checkpoint());
@@ -314,6 +384,9 @@ WorkerReportReply Coordinator::WorkerReport(const WorkerReportRequest& request) 
     change.To(JobState::FAILED, request.reason());
   }
   Commit(std::move(change));
+  if (job.latest) {
+    for (const MetricPoint& point : request.points()) (*job.latest)[point.name()] = point;
+  }
   // Only now: a manifest never points at files that have gone.
   RemoveCheckpoints(checkpoints, retired);
   return {};

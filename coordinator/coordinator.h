@@ -5,11 +5,13 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "common/store/run_store.h"
 #include "coordinator/launch/launcher.h"
+#include "coordinator/snapshot.h"
 #include "proto/coordinator.pb.h"
 #include "proto/rpc.pb.h"
 
@@ -42,7 +44,13 @@ class Coordinator {
   GetLogsReply GetLogs(const GetLogsRequest& request);
   ListCheckpointsReply ListCheckpoints(const ListCheckpointsRequest& request);
   GetShardsReply GetShards(const GetShardsRequest& request);
+  // Error(kNotFound) for a step of which there is no checkpoint, naming those there are.
+  PinCheckpointReply PinCheckpoint(const PinCheckpointRequest& request);
   ListNodesReply ListNodes(const ListNodesRequest& request);
+
+  // Everything at once, without a look at more of the database than the last points of jobs that
+  // were not asked about before.
+  Snapshot TakeSnapshot();
 
   // Of workers. A worker of another attempt than the job's present one is refused with
   // Error(kFailedPrecondition) and must end.
@@ -57,6 +65,8 @@ class Coordinator {
     std::int64_t transitions = 0;    // stored so far
     std::int64_t last_step_ms = 0;   // steady clock: the attempt's start or its last new step
     std::int64_t stop_asked_ms = 0;  // steady clock: when its lingering attempt was seen; 0: not
+    // The last reported point of every metric, by name; absent until a snapshot needs it.
+    std::optional<std::map<std::string, MetricPoint>> latest;
   };
 
   // A change of one job, prepared beside it; Commit makes it durable and then real.
@@ -74,6 +84,7 @@ class Coordinator {
   Job& Find(const std::string& job_id);
   Job& FindAttempt(const std::string& job_id, int attempt);
   void Commit(Change change);
+  void FillLatest(Job& job);
 
   // Tick's parts.
   void LookAfterAttempt(Job& job);

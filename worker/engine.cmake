@@ -4,13 +4,13 @@ find_package(MPI REQUIRED COMPONENTS C)
 find_package(LibTorch REQUIRED)
 
 file(GLOB FR_ENGINE_SOURCES CONFIGURE_DEPENDS comm/*.cpp backbones/run/*.cpp heads/*.cpp optim/*.cpp
-     eval/*.cpp checkpoint/*.cpp telemetry/*.cpp train/*.cpp)
+     eval/*.cpp checkpoint/*.cpp train/*.cpp)
 fr_library(
   fr_engine
   SOURCES ${FR_ENGINE_SOURCES} align/mtcnn.cpp align/mtcnn_networks.cpp
           dedupe/identity_centres.cpp dedupe/overlaps.cpp model/embed.cpp model/export.cpp model/host_tensors.cpp
           model/import.cpp model/model.cpp
-  LINK fr_models fr_align fr_dedupe fr_head_kernels fr_backbone_kernels fr_data fr_common LibTorch::LibTorch MPI::MPI_C nlohmann_json::nlohmann_json)
+  LINK fr_models fr_telemetry fr_align fr_dedupe fr_head_kernels fr_backbone_kernels fr_data fr_common LibTorch::LibTorch MPI::MPI_C nlohmann_json::nlohmann_json)
 # Open MPI's C++ bindings are long gone from the standard, but not from its headers.
 target_compile_definitions(fr_engine PUBLIC OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
 # Without it at::parallel_for, a template, compiles to a plain loop. The run time is LibTorch's own:
@@ -18,6 +18,9 @@ target_compile_definitions(fr_engine PUBLIC OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
 target_compile_options(fr_engine PUBLIC -fopenmp)
 target_link_options(fr_engine PUBLIC -fopenmp)
 target_precompile_headers(fr_engine PRIVATE engine_pch.h)
+# A square root that might set errno is not computed in vectors.
+set_source_files_properties(optim/updates.cpp PROPERTIES COMPILE_OPTIONS "${FR_KERNEL_FLAGS}"
+                                                         SKIP_PRECOMPILE_HEADERS ON)
 
 # fr_engine_executable(name SOURCES...): a program on top of the engine. Compiled with -fpie, as
 # programs are, it could not share the library's precompiled header.

@@ -16,4 +16,10 @@ std::int64_t Millis() {
 std::int64_t UnixMillis() { return Millis<std::chrono::system_clock>(); }
 std::int64_t SteadyMillis() { return Millis<std::chrono::steady_clock>(); }
 
+std::int64_t SteadyNanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
 }  // namespace fr

@@ -1,5 +1,5 @@
 #pragma once
-// Time, in one unit: milliseconds.
+// Time: in milliseconds, but for what is measured.
 
 #include <cstdint>
 
@@ -10,5 +10,8 @@ std::int64_t UnixMillis();
 
 // Milliseconds of a clock that never jumps, for deadlines and rates.
 std::int64_t SteadyMillis();
+
+// The same clock in nanoseconds, for measurements.
+std::int64_t SteadyNanos();
 
 }  // namespace fr

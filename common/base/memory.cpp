@@ -1,5 +1,6 @@
 #include "common/base/memory.h"
 
+#include <cstdlib>
 #include <fstream>
 #include <string>
 
@@ -7,14 +8,21 @@
 
 namespace fr {
 
-std::int64_t AvailableMemoryBytes() {
-  std::ifstream meminfo("/proc/meminfo");
-  std::string key;
-  std::int64_t kib = 0;
-  for (std::string line; meminfo >> key >> kib && std::getline(meminfo, line);) {
-    if (key == "MemAvailable:") return kib * 1024;
+namespace {
+
+// Of a line "KEY:   123 kB".
+std::int64_t BytesOf(const std::string& file, const std::string& key) {
+  std::ifstream lines(file);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(key)) return std::strtoll(line.c_str() + key.size(), nullptr, 10) * 1024;
   }
-  throw Error(ErrorCode::kIo, "/proc/meminfo: no MemAvailable there");
+  throw Error(ErrorCode::kIo, file + ": no " + key + " there");
 }
+
+}  // namespace
+
+std::int64_t AvailableMemoryBytes() { return BytesOf("/proc/meminfo", "MemAvailable:"); }
+
+std::int64_t PeakResidentBytes() { return BytesOf("/proc/self/status", "VmHWM:"); }
 
 }  // namespace fr

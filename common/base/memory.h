@@ -1,5 +1,5 @@
 #pragma once
-// Memory of this machine.
+// Memory of this machine, and of this process.
 
 #include <cstdint>
 
@@ -7,5 +7,9 @@ namespace fr {
 
 // Bytes that new work can take without swapping (MemAvailable of /proc/meminfo). Throws Error(kIo).
 std::int64_t AvailableMemoryBytes();
+
+// The most that this process has had in physical memory so far (VmHWM of /proc/self/status). Throws
+// Error(kIo).
+std::int64_t PeakResidentBytes();
 
 }  // namespace fr

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
+#include <iterator>
 #include <system_error>
+#include <utility>
 
 #include "common/base/logging.h"
 
@@ -28,14 +30,30 @@ std::ptrdiff_t BestCheckpoint(const std::vector<CheckpointManifest>& checkpoints
 
 }  // namespace
 
+const CheckpointManifest& AddCheckpoint(std::vector<CheckpointManifest>* checkpoints,
+                                        const CheckpointManifest& manifest) {
+  CheckpointManifest stored = manifest;
+  for (const CheckpointManifest& old : *checkpoints) {
+    if (old.step() == manifest.step() && old.pinned()) stored.set_pinned(true);
+  }
+  std::erase_if(*checkpoints, [&](const auto& old) { return old.step() >= manifest.step(); });
+  checkpoints->push_back(std::move(stored));
+  return checkpoints->back();
+}
+
 std::vector<std::int64_t> RetiredCheckpoints(const std::vector<CheckpointManifest>& checkpoints,
                                              const CheckpointSpec& policy) {
-  const auto count = static_cast<std::ptrdiff_t>(checkpoints.size());
+  std::ptrdiff_t surplus = std::count_if(checkpoints.begin(), checkpoints.end(),
+                                         [](const auto& one) { return !one.pinned(); }) -
+                           policy.keep();
   const std::ptrdiff_t best =
       policy.has_keep_best() ? BestCheckpoint(checkpoints, policy.keep_best()) : -1;
   std::vector<std::int64_t> retired;
-  for (std::ptrdiff_t i = 0; i < count - policy.keep(); ++i) {
-    if (i != best) retired.push_back(checkpoints[static_cast<std::size_t>(i)].step());
+  for (std::ptrdiff_t i = 0; i < std::ssize(checkpoints) && surplus > 0; ++i) {
+    const CheckpointManifest& checkpoint = checkpoints[static_cast<std::size_t>(i)];
+    if (checkpoint.pinned()) continue;
+    --surplus;
+    if (i != best) retired.push_back(checkpoint.step());
   }
   return retired;
 }

@@ -1,10 +1,10 @@
 #include "common/store/run_store.h"
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
 #include <limits>
+#include <set>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -22,6 +22,11 @@ namespace fr {
 namespace {
 
 using rocksdb::Slice;
+
+// No row of the metric has a greater key.
+std::string LastMetricKey(std::int64_t job, const std::string& name) {
+  return MetricKey(job, name, std::numeric_limits<std::int64_t>::max());
+}
 
 std::string MetricValue(const MetricPoint& point) {
   return Int64Key(std::bit_cast<std::int64_t>(point.value())) + Int64Key(point.time_ms());
@@ -148,6 +153,21 @@ struct RunStore::Impl {
     return *parts;
   }
 
+  // Names of the job's metrics that begin with `beginning`, at the cost of one seek each.
+  std::set<std::string> MetricNames(rocksdb::Iterator* rows, std::int64_t job,
+                                    const std::string& beginning) const {
+    std::set<std::string> names;
+    const std::string prefix = Int64Key(job) + beginning;
+    rows->Seek(prefix);
+    while (rows->Valid() && rows->key().starts_with(prefix)) {
+      const std::string name = ParseKey(rows->key()).name;
+      names.insert(name);
+      rows->Seek(LastMetricKey(job, name) + '\0');
+    }
+    CheckEnd(*rows);
+    return names;
+  }
+
   // The points of one metric from the row that `rows` stands at; leaves it behind them.
   MetricSeries ReadSeries(rocksdb::Iterator* rows, const std::string& prefix,
                           const std::string& name) const {
@@ -214,31 +234,41 @@ std::vector<MetricSeries> RunStore::Metrics(std::int64_t job, const std::vector<
                                             std::int64_t after_step) const {
   std::vector<MetricSeries> all;
   if (after_step == std::numeric_limits<std::int64_t>::max()) return all;
-  std::vector<std::string> wanted = names;
-  std::sort(wanted.begin(), wanted.end());
-  wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
-
   const auto rows = impl_->NewIterator(StoreTable::kMetrics);
-  const auto read = [&](const std::string& name) {
+  std::set<std::string> wanted;
+  if (names.empty()) wanted = impl_->MetricNames(rows.get(), job, "");
+  for (const std::string& name : names) {
+    if (name.ends_with('/')) {
+      wanted.merge(impl_->MetricNames(rows.get(), job, name));
+    } else if (IsMetricName(name)) {
+      wanted.insert(name);
+    }
+  }
+  for (const std::string& name : wanted) {
     const std::string prefix = MetricPrefix(job, name);
     rows->Seek(prefix + Int64Key(after_step + 1));
     MetricSeries series = impl_->ReadSeries(rows.get(), prefix, name);
     if (series.steps_size() > 0) all.push_back(std::move(series));
-  };
-  if (names.empty()) {
-    // ReadSeries leaves the iterator at the first row of the next name.
-    const std::string prefix = Int64Key(job);
-    rows->Seek(prefix);
-    while (rows->Valid() && rows->key().starts_with(prefix)) {
-      read(impl_->ParseKey(rows->key()).name);
-    }
-  } else {
-    for (const std::string& name : wanted) {
-      if (IsMetricName(name)) read(name);
-    }
   }
   impl_->CheckEnd(*rows);
   return all;
+}
+
+std::vector<MetricPoint> RunStore::LastPoints(std::int64_t job) const {
+  std::vector<MetricPoint> points;
+  const auto rows = impl_->NewIterator(StoreTable::kMetrics);
+  for (const std::string& name : impl_->MetricNames(rows.get(), job, "")) {
+    rows->SeekForPrev(LastMetricKey(job, name));
+    impl_->CheckEnd(*rows);
+    MetricSeries last;
+    impl_->AppendPoint(impl_->ParseKey(rows->key()), rows->value(), &last);
+    MetricPoint& point = points.emplace_back();
+    point.set_name(name);
+    point.set_step(last.steps(0));
+    point.set_value(last.values(0));
+    point.set_time_ms(last.times_ms(0));
+  }
+  return points;
 }
 
 }  // namespace fr

@@ -66,10 +66,12 @@ class RunStore {
   std::vector<Transition> Transitions(std::int64_t job) const;          // in order
   std::vector<ShardPlanProto> ShardPlans(std::int64_t job) const;       // ascending generation
   std::vector<CheckpointManifest> Checkpoints(std::int64_t job) const;  // ascending step
-  // Series with ascending steps, ordered by name; `names` empty: all. Only steps > after_step; a
-  // series without any is left out.
+  // Series with ascending steps, ordered by name; `names` empty: all; one that ends in '/'
+  // ("shard/"): all that begin with it. Only steps > after_step; a series without any is left out.
   std::vector<MetricSeries> Metrics(std::int64_t job, const std::vector<std::string>& names,
                                     std::int64_t after_step) const;
+  // The last point of every metric, ordered by name. Its cost does not grow with the series.
+  std::vector<MetricPoint> LastPoints(std::int64_t job) const;
 
  private:
   struct Impl;

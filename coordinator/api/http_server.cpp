@@ -22,6 +22,7 @@
 #include "common/base/error.h"
 #include "common/base/logging.h"
 #include "coordinator/api/json.h"
+#include "coordinator/api/prometheus.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/dashboard/assets.h"
 
@@ -77,9 +78,9 @@ void AnswerError(httplib::Response& response, int status, const char* code,
 
 // Runs `answer`; what it throws becomes the error's JSON.
 void Guarded(const httplib::Request& request, httplib::Response& response,
-             const std::function<json()>& answer) {
+             const std::function<void()>& answer) {
   try {
-    AnswerJson(response, answer());
+    answer();
   } catch (const Error& error) {
     if (StatusFor(error.code()) == 500) spdlog::error("{}: {}", request.path, error.what());
     AnswerError(response, StatusFor(error.code()), ErrorCodeName(error.code()), error.what());
@@ -164,19 +165,21 @@ const char* ContentType(std::string_view path) {
 }  // namespace
 
 struct HttpServer::Impl {
-  explicit Impl(Coordinator& the_coordinator) : coordinator(the_coordinator) {}
+  Impl(Coordinator& the_coordinator, const RequestCounts& counts)
+      : coordinator(the_coordinator), rpc_requests(counts) {}
 
   // A route of the API: `pattern` is a regular expression of the whole path, whose first group is
   // the job's id.
   using Answer = json (Impl::*)(const httplib::Request& request);
   void Route(const std::string& pattern, Answer answer) {
-    server.Get(pattern,
-               [this, answer](const httplib::Request& request, httplib::Response& response) {
-                 Guarded(request, response, [&] { return (this->*answer)(request); });
-               });
+    server.Get(
+        pattern, [this, answer](const httplib::Request& request, httplib::Response& response) {
+          Guarded(request, response, [&] { AnswerJson(response, (this->*answer)(request)); });
+        });
   }
 
   void AddRoutes();
+  void AddPrometheus();
   void AddFiles();
   void RefuseTheRest();
   void Listen(const std::string& address);
@@ -193,6 +196,8 @@ struct HttpServer::Impl {
   std::vector<ValidationResult> Latest(const JobRecord& job);
 
   Coordinator& coordinator;
+  const RequestCounts& rpc_requests;
+  RequestCounts http_requests;
   httplib::Server server;
   std::thread thread;
   std::string host;
@@ -210,6 +215,21 @@ void HttpServer::Impl::AddRoutes() {
   Route(job + "/logs", &Impl::Logs);
   Route(job + "/checkpoints", &Impl::Checkpoints);
   Route(job + "/shards", &Impl::Shards);
+}
+
+void HttpServer::Impl::AddPrometheus() {
+  server.Get("/metrics", [this](const httplib::Request& request, httplib::Response& response) {
+    Guarded(request, response, [&] {
+      response.set_header("Cache-Control", "no-store");
+      response.set_content(PrometheusText(coordinator.TakeSnapshot(), rpc_requests, http_requests),
+                           kPrometheusType);
+    });
+  });
+  server.set_logger([this](const httplib::Request& request, const httplib::Response& response) {
+    // The method is the client's word, of which there may be any number.
+    const bool reads = request.method == "GET" || request.method == "HEAD";
+    http_requests.Add(reads ? request.method : "other", std::to_string(response.status));
+  });
 }
 
 void HttpServer::Impl::AddFiles() {
@@ -361,9 +381,11 @@ json HttpServer::Impl::Nodes(const httplib::Request& /*request*/) {
   return NodesJson(coordinator.ListNodes({}));
 }
 
-HttpServer::HttpServer(Coordinator& coordinator, const std::string& address)
-    : impl_(std::make_unique<Impl>(coordinator)) {
+HttpServer::HttpServer(Coordinator& coordinator, const std::string& address,
+                       const RequestCounts& rpc_requests)
+    : impl_(std::make_unique<Impl>(coordinator, rpc_requests)) {
   impl_->AddRoutes();
+  impl_->AddPrometheus();
   impl_->AddFiles();
   impl_->RefuseTheRest();
   impl_->Listen(address);

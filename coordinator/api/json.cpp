@@ -140,6 +140,7 @@ json CheckpointJson(const CheckpointManifest& manifest) {
           {"samples_in_epoch", manifest.samples_in_epoch()},
           {"created_ms", manifest.created_ms()},
           {"directory", manifest.directory()},
+          {"pinned", manifest.pinned()},
           {"network", Network_Name(manifest.model().network())},
           {"embedding_size", manifest.model().embedding_size()},
           {"num_identities", manifest.num_identities()},

@@ -1,14 +1,18 @@
 #include "coordinator/api/rpc_service.h"
 
+#include <string>
+
 #include <fmt/format.h>
 
 #include "common/base/error.h"
 #include "common/base/version.h"
+#include "coordinator/api/request_counts.h"
 #include "coordinator/coordinator.h"
 
 namespace fr {
+namespace {
 
-Reply Answer(Coordinator& coordinator, const Request& request) {
+Reply Dispatch(Coordinator& coordinator, const Request& request) {
   Reply reply;
   switch (request.body_case()) {
     case Request::kPing:
@@ -41,6 +45,9 @@ Reply Answer(Coordinator& coordinator, const Request& request) {
     case Request::kListNodes:
       *reply.mutable_list_nodes() = coordinator.ListNodes(request.list_nodes());
       return reply;
+    case Request::kPinCheckpoint:
+      *reply.mutable_pin_checkpoint() = coordinator.PinCheckpoint(request.pin_checkpoint());
+      return reply;
     case Request::kGetAssignment:
       *reply.mutable_get_assignment() = coordinator.GetAssignment(request.get_assignment());
       return reply;
@@ -58,6 +65,28 @@ Reply Answer(Coordinator& coordinator, const Request& request) {
               fmt::format("a request that this coordinator (version {}) does not know; are command "
                           "and coordinator of the same version?",
                           kVersion));
+}
+
+std::string MethodName(const Request& request) {
+  if (request.body_case() == Request::BODY_NOT_SET) return "unknown";
+  return Request::descriptor()->FindFieldByNumber(request.body_case())->name();
+}
+
+}  // namespace
+
+Reply Answer(Coordinator& coordinator, const Request& request, RequestCounts* counts) {
+  const std::string method = MethodName(request);
+  try {
+    Reply reply = Dispatch(coordinator, request);
+    counts->Add(method, "OK");
+    return reply;
+  } catch (const Error& error) {
+    counts->Add(method, ErrorCodeName(error.code()));
+    throw;
+  } catch (...) {
+    counts->Add(method, ErrorCodeName(ErrorCode::kInternal));
+    throw;
+  }
 }
 
 }  // namespace fr

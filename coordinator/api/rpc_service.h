@@ -6,9 +6,10 @@
 namespace fr {
 
 class Coordinator;
+class RequestCounts;
 
-// Throws what the method throws, and Error(kInvalidArgument) for a request without a body that this
-// version knows.
-Reply Answer(Coordinator& coordinator, const Request& request);
+// Counts the request in `counts`, by its name in proto/rpc.proto. Throws what the method throws,
+// and Error(kInvalidArgument) for a request without a body that this version knows.
+Reply Answer(Coordinator& coordinator, const Request& request, RequestCounts* counts);
 
 }  // namespace fr

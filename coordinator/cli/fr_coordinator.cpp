@@ -20,6 +20,7 @@
 #include "common/config/job_config.h"
 #include "common/rpc/server.h"
 #include "coordinator/api/http_server.h"
+#include "coordinator/api/request_counts.h"
 #include "coordinator/api/rpc_service.h"
 #include "coordinator/coordinator.h"
 
@@ -76,10 +77,11 @@ int Run(const std::string& config_file, const std::vector<std::string>& override
   options.worker = WorkerPath(spec);
 
   fr::Coordinator coordinator(spec, fr::Launcher(options));
-  fr::RpcServer rpc(spec.rpc(), [&coordinator](const fr::Request& request) {
-    return fr::Answer(coordinator, request);
+  fr::RequestCounts rpc_requests;
+  fr::RpcServer rpc(spec.rpc(), [&](const fr::Request& request) {
+    return fr::Answer(coordinator, request, &rpc_requests);
   });
-  const fr::HttpServer http(coordinator, spec.http());
+  const fr::HttpServer http(coordinator, spec.http(), rpc_requests);
   coordinator.SetAddresses(WorkerAddress(rpc.address(), spec), http.address());
   spdlog::info("version {}, jobs in {}", fr::kVersion, spec.state_dir());
   spdlog::info("commands and workers: {}; dashboard: http://{}/", rpc.address(), http.address());

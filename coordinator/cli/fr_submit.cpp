@@ -14,8 +14,8 @@
 #include "common/cli/run_command.h"
 #include "common/config/job_config.h"
 #include "coordinator/cli/connection_options.h"
-#include "coordinator/cli/dry_run.h"
 #include "coordinator/cli/job_client.h"
+#include "coordinator/cli/plan_text.h"
 #include "coordinator/cli/watch.h"
 
 namespace {
@@ -39,7 +39,8 @@ void AddOptions(CLI::App& app, Options& options) {
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   app.add_flag("--dry-run", options.dry_run,
-               "Only check the file and print what the job would do; needs no coordinator");
+               "Only check the file and print what the job would do and need; needs no coordinator "
+               "(frctl plan can do more)");
   app.add_flag("--wait", options.wait, "Return when the job has ended");
   app.add_flag("--follow", options.follow, "Like --wait, with a line that shows the progress");
   app.add_flag("--remote-paths", options.remote_paths,
@@ -61,8 +62,9 @@ int Submit(const Options& options) {
     return fr::kExitInvalid;
   }
   if (options.dry_run) {
+    const fr::DataFacts facts = fr::ReadDataFacts(config.spec.data().train());
     fmt::print(stderr, "{} is right; this is what it asks for (nothing was submitted):\n{}",
-               options.job_file, fr::DescribePlan(config.spec));
+               options.job_file, fr::DescribePlan(config.spec, facts, fr::MachineModel()));
     return fr::kExitDone;
   }
   fr::JobClient client(options.coordinator, fr::ToMillis(options.timeout_seconds));

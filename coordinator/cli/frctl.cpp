@@ -1,4 +1,5 @@
-// frctl: shows what the coordinator knows, and cancels jobs.
+// frctl: shows what the coordinator knows, cancels jobs, pins checkpoints, and says what a job will
+// need.
 
 #include <cstdint>
 #include <functional>
@@ -13,6 +14,7 @@
 #include "coordinator/cli/connection_options.h"
 #include "coordinator/cli/frctl_commands.h"
 #include "coordinator/cli/job_client.h"
+#include "coordinator/cli/plan_text.h"
 #include "coordinator/cli/watch.h"
 
 namespace {
@@ -30,10 +32,13 @@ struct Options {
   std::int64_t after_step = -1;
   fr::LogOptions log;
   std::string reason;
+  std::string step;
+  fr::PlanOptions plan;
 };
 
 // What the chosen subcommand does; returns the exit code.
 using Command = std::function<int(JobClient&)>;
+using LocalCommand = std::function<int()>;  // needs no coordinator
 
 class Commands {
  public:
@@ -44,6 +49,12 @@ class Commands {
     CLI::App* subcommand = app_.add_subcommand(name, help);
     subcommand->callback([this, command = std::move(command)] { chosen_ = command; });
     subcommand->fallthrough();  // --coordinator may stand behind the subcommand, too
+    return subcommand;
+  }
+
+  CLI::App* AddLocal(const std::string& name, const std::string& help, LocalCommand command) {
+    CLI::App* subcommand = app_.add_subcommand(name, help);
+    subcommand->callback([this, command = std::move(command)] { chosen_local_ = command; });
     return subcommand;
   }
 
@@ -69,17 +80,35 @@ class Commands {
         ->type_name(known);
   }
 
-  const Command& chosen() const { return chosen_; }
+  int Run() const {
+    if (chosen_local_) return chosen_local_();
+    JobClient client(options_.coordinator, fr::ToMillis(options_.timeout_seconds));
+    return chosen_(client);
+  }
 
  private:
   CLI::App& app_;
   Options& options_;
   Command chosen_;
+  LocalCommand chosen_local_;
 };
 
 int Done(const std::function<void()>& print) {
   print();
   return fr::kExitDone;
+}
+
+void AddPinCommands(Commands& commands, Options& options) {
+  const auto add = [&](const char* name, const char* help, bool pinned) {
+    CLI::App* subcommand = commands.Add(name, help, [&options, pinned](JobClient& client) {
+      return Done(
+          [&] { PinCheckpoint(client, client.ResolveJob(options.job), options.step, pinned); });
+    });
+    commands.AddJob(subcommand);
+    subcommand->add_option("STEP", options.step, "2000, or latest")->required();
+  };
+  add("pin", "Keep a checkpoint until it is unpinned", true);
+  add("unpin", "Let a checkpoint go when it is none of the latest or best", false);
 }
 
 void AddJobCommands(Commands& commands, Options& options) {
@@ -105,7 +134,9 @@ void AddJobCommands(Commands& commands, Options& options) {
                                                 options.names, options.after_step, options.format);
                                  });
                                });
-  metrics->add_option("-n,--name", options.names, "All points of this one, e.g. train/loss")
+  metrics
+      ->add_option("-n,--name", options.names,
+                   "All points of this one, e.g. train/loss; train/ for all below it")
       ->allow_extra_args(false);
   metrics->add_option("--after-step", options.after_step, "Only points with a greater step");
   auto* checkpoints =
@@ -116,6 +147,7 @@ void AddJobCommands(Commands& commands, Options& options) {
   auto* shards = commands.Add("shards", "Which rank owns which identities", [&](JobClient& client) {
     return Done([&] { PrintShards(client, client.ResolveJob(options.job), options.format); });
   });
+  AddPinCommands(commands, options);
   auto* cancel =
       commands.Add("cancel", "End a job, or take it out of the queue", [&](JobClient& client) {
         const std::string job_id = client.ResolveJob(options.job);
@@ -131,6 +163,28 @@ void AddJobCommands(Commands& commands, Options& options) {
   commands.AddFormat(metrics, /*csv=*/true);
 }
 
+void AddPlan(Commands& commands, Options& options) {
+  auto* plan = commands.AddLocal(
+      "plan", "What a job will need: memory, traffic, time. A prediction; needs no coordinator",
+      [&] {
+        options.plan.json = options.format == OutputFormat::kJson;
+        return fr::RunPlan(options.plan);
+      });
+  plan->add_option("JOB.yaml", options.plan.job_file, "The job file")->required();
+  plan->add_option("--set", options.plan.overrides, "Override a key of the file; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  plan->add_option("--identities", options.plan.identities,
+                   "Identities of the training set, where it is not here")
+      ->check(CLI::PositiveNumber);
+  plan->add_option("--images", options.plan.images, "Its images")->check(CLI::PositiveNumber);
+  plan->add_option("--machine", options.plan.machine_file,
+                   "What a worker's machine can do; CPU cores without it. docs/planning.md has "
+                   "the keys")
+      ->type_name("FILE.yaml");
+  commands.AddFormat(plan);
+}
+
 void AddCommands(Commands& commands, Options& options) {
   auto* jobs = commands.Add("jobs", "Jobs, latest first", [&](JobClient& client) {
     return Done([&] { PrintJobs(client, options.limit, options.format); });
@@ -143,12 +197,14 @@ void AddCommands(Commands& commands, Options& options) {
   commands.AddFormat(commands.Add("nodes", "Nodes and their slots", [&](JobClient& client) {
     return Done([&] { PrintNodes(client, options.format); });
   }));
+  AddPlan(commands, options);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Shows and cancels the coordinator's jobs.", "frctl");
+  CLI::App app("Shows and cancels the coordinator's jobs, pins their checkpoints, plans new ones.",
+               "frctl");
   Options options;
   fr::AddConnectionOptions(app, options.coordinator, options.timeout_seconds);
   Commands commands(app, options);
@@ -157,8 +213,5 @@ int main(int argc, char** argv) {
   app.footer(
       "Exit codes: 0 done; 1 no such job, or a watched job did not complete; 2 the command line is "
       "wrong;\n3 the coordinator cannot be reached; 130 Ctrl-C while watching: the job goes on.");
-  return fr::RunCommand(app, argc, argv, [&] {
-    JobClient client(options.coordinator, fr::ToMillis(options.timeout_seconds));
-    return commands.chosen()(client);
-  });
+  return fr::RunCommand(app, argc, argv, [&] { return commands.Run(); });
 }

@@ -159,7 +159,9 @@ void CheckNames(JobClient& client, const std::string& job_id,
   const GetMetricsReply all = client.Metrics(job_id, {});
   for (const MetricSeries& series : all.series()) {
     known += (known.empty() ? "" : ", ") + series.name();
-    missing.erase(std::remove(missing.begin(), missing.end(), series.name()), missing.end());
+    std::erase_if(missing, [&](const std::string& name) {
+      return name == series.name() || (name.ends_with('/') && series.name().starts_with(name));
+    });
   }
   if (missing.empty()) return;
   throw Error(ErrorCode::kNotFound,
@@ -216,7 +218,8 @@ void PrintCheckpoints(JobClient& client, const std::string& job_id, OutputFormat
     for (const CheckpointFile& file : manifest.files()) bytes += file.bytes();
     rows.push_back({CountText(manifest.step()),
                     AccuracyCell({manifest.validation().begin(), manifest.validation().end()}),
-                    BytesText(bytes), AgeText(manifest.created_ms(), now), manifest.directory()});
+                    BytesText(bytes), AgeText(manifest.created_ms(), now),
+                    manifest.pinned() ? "yes" : "-", manifest.directory()});
   }
   if (rows.empty()) {
     fmt::print(stderr, "{} has no checkpoint yet\n", job_id);
@@ -226,8 +229,21 @@ void PrintCheckpoints(JobClient& client, const std::string& job_id, OutputFormat
                                 {"ACCURACY"},
                                 {"SIZE", Align::kRight},
                                 {"WRITTEN"},
+                                {"PINNED"},
                                 {"DIRECTORY"}},
                                rows));
+}
+
+void PinCheckpoint(JobClient& client, const std::string& job_id, const std::string& step,
+                   bool pinned) {
+  const std::int64_t number = client.ResolveStep(job_id, step);
+  const bool retired = client.Pin(job_id, number, pinned);
+  const char* what = pinned    ? "stays until it is unpinned"
+                     : retired ? "is not pinned any more, and is retired: it was none of the "
+                                 "latest and not the best"
+                               : "is not pinned any more; it stays while it is one of the latest "
+                                 "or the best";
+  fmt::print(stderr, "the checkpoint of step {} of {} {}\n", number, job_id, what);
 }
 
 void PrintShards(JobClient& client, const std::string& job_id, OutputFormat format) {

@@ -14,6 +14,10 @@ enum class OutputFormat { kTable, kJson, kCsv };
 void PrintJobs(JobClient& client, int limit, OutputFormat format);
 void PrintJob(JobClient& client, const std::string& job_id, OutputFormat format);
 void PrintCheckpoints(JobClient& client, const std::string& job_id, OutputFormat format);
+// Pins or unpins the checkpoint of `step` ("2000" or "latest"), and says on standard error what
+// becomes of it.
+void PinCheckpoint(JobClient& client, const std::string& job_id, const std::string& step,
+                   bool pinned);
 void PrintShards(JobClient& client, const std::string& job_id, OutputFormat format);
 void PrintNodes(JobClient& client, OutputFormat format);
 

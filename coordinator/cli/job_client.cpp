@@ -122,6 +122,30 @@ ListCheckpointsReply JobClient::Checkpoints(const std::string& job_id) {
   return std::move(*Call(std::move(request), timeout_ms_).mutable_list_checkpoints());
 }
 
+std::int64_t JobClient::ResolveStep(const std::string& job_id, const std::string& step) {
+  if (IsNumber(step)) return std::stoll(step);
+  if (step != "latest") {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("\"{}\" names no checkpoint: give its step, or latest; frctl "
+                            "checkpoints lists them",
+                            step));
+  }
+  const ListCheckpointsReply reply = Checkpoints(job_id);
+  if (reply.checkpoints().empty()) {
+    throw Error(ErrorCode::kNotFound, fmt::format("{} has no checkpoint yet", job_id));
+  }
+  return reply.checkpoints().rbegin()->step();
+}
+
+bool JobClient::Pin(const std::string& job_id, std::int64_t step, bool pinned) {
+  Request request;
+  PinCheckpointRequest& body = *request.mutable_pin_checkpoint();
+  body.set_job_id(job_id);
+  body.set_step(step);
+  body.set_pinned(pinned);
+  return Call(std::move(request), timeout_ms_).pin_checkpoint().retired();
+}
+
 GetShardsReply JobClient::Shards(const std::string& job_id) {
   Request request;
   request.mutable_get_shards()->set_job_id(job_id);

@@ -31,6 +31,11 @@ class JobClient {
                           std::int64_t after_step = -1);
   GetLogsReply Logs(const GetLogsRequest& request);
   ListCheckpointsReply Checkpoints(const std::string& job_id);
+  // "2000", or "latest". Throws Error(kNotFound) for "latest" when there is no checkpoint,
+  // Error(kInvalidArgument) for anything else.
+  std::int64_t ResolveStep(const std::string& job_id, const std::string& step);
+  // Whether the checkpoint was retired, now that it is not pinned.
+  bool Pin(const std::string& job_id, std::int64_t step, bool pinned);
   GetShardsReply Shards(const std::string& job_id);
   ListNodesReply Nodes();
 

@@ -5,13 +5,18 @@ import {count, short} from '/format.js';
 const theme = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const darkMode = matchMedia('(prefers-color-scheme: dark)');
 
+// Colours of style.css, in turn.
+const COLOURS = 7;
+const colourName = (index) => `--series-${index % COLOURS + 1}`;
+
 // With more points than this a curve is thinned for drawing; what is shown as text never is.
 const DRAWN_POINTS = 1500;
 
 export class ChartCard {
   // `name` is the card's data-chart; `format(value, onAxis)` turns a value into text;
-  // `emptyText` says when points will come. `limits` are y-axis limits for Chart.js.
-  constructor({name, title, format, emptyText, limits = {}}) {
+  // `emptyText` says when points will come; without it the card is not shown until they do. `limits`
+  // are y-axis limits for Chart.js.
+  constructor({name, title, format, emptyText = null, limits = {}}) {
     this.title = title;
     this.emptyText = emptyText;
     this.format = format;
@@ -32,7 +37,8 @@ export class ChartCard {
   update(lines, ended) {
     const drawn = lines.filter((line) => line.points.some((point) => point.y !== null));
     this.empty.hidden = drawn.length > 0;
-    setText(this.empty, ended ? 'The job ended before its first point.' : this.emptyText);
+    this.node.hidden = this.emptyText === null && drawn.length === 0;
+    setText(this.empty, ended ? 'The job ended before its first point.' : this.emptyText ?? '');
     this.node.classList.toggle('blank', ended && drawn.length === 0);
     this.showLastValues(drawn);
     setAttribute(this.canvas, 'data-points', drawn.map((line) => line.points.length).join(' '));
@@ -67,7 +73,7 @@ export class ChartCard {
       });
     [...this.last.children].forEach((node, index) => {
       node.firstElementChild.hidden = lines.length === 1;
-      node.firstElementChild.style.background = `var(--series-${index % 6 + 1})`;
+      node.firstElementChild.style.background = `var(${colourName(index)})`;
     });
     const words = latest.map(({label, point}) =>
       `${label}: ${this.format(point.y)} at step ${count(point.x)}`);
@@ -115,7 +121,7 @@ export class ChartCard {
       scale.grid.borderColor = theme('--line');
     }
     data.datasets.forEach((dataset, index) => {
-      const colour = theme(`--series-${index % 6 + 1}`);
+      const colour = theme(colourName(index));
       Object.assign(dataset, {borderColor: colour, backgroundColor: colour,
                               pointBackgroundColor: colour});
     });

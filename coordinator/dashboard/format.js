@@ -21,6 +21,12 @@ export function decimal(value) {
 
 export const rate = (value) => (isNumber(value) ? (value < 100 ? value.toFixed(1) : count(value)) : DASH);
 
+// "0.84 ms", "213 ms", "2.5 s"
+export function milliseconds(value) {
+  if (!isNumber(value)) return DASH;
+  return value < 1000 ? `${Number(value.toPrecision(3))} ms` : `${Number((value / 1000).toPrecision(3))} s`;
+}
+
 // "3 d 4 h", "5 min 20 s"
 export function duration(seconds) {
   if (!isNumber(seconds)) return DASH;

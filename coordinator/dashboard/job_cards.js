@@ -51,12 +51,13 @@ export class CheckpointsCard {
     setText(this.empty, hasEnded(job.state) ? 'This job left none.'
       : every ? `The first is written at step ${count(every)}.` : 'One is written at the end.');
     setText(this.note, checkpoints.length ? `the latest ${job.spec.checkpoint.keep} are kept` +
-      (job.spec.checkpoint.keep_best ? `, and the best on ${job.spec.checkpoint.keep_best}` : '') : '');
+      (job.spec.checkpoint.keep_best ? `, the best on ${job.spec.checkpoint.keep_best}` : '') +
+      ', and what is pinned' : '');
     reconcile(this.rows, [...checkpoints].reverse(), (checkpoint) => checkpoint.step,
       () => element('tr', {}, ...Array.from({length: 4}, () => element('td'))),
       (row, checkpoint) => {
         const [step, accuracy, size, written] = row.children;
-        setText(step, count(checkpoint.step));
+        setText(step, count(checkpoint.step) + (checkpoint.pinned ? ' · pinned' : ''));
         setText(accuracy, checkpoint.validation
           .map((result) => `${result.set} ${percent(result.accuracy)}`).join(', ') || '–');
         setText(size, bytes(checkpoint.bytes));

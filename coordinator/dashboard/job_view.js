@@ -17,7 +17,7 @@ export class JobView {
     this.checkpoints = new CheckpointsCard();
     this.shards = new ShardsCard();
     this.log = new LogCard(id);
-    this.settled = null;  // what was shown of an ended job: nothing more will change
+    this.settled = null;  // an ended job of which all is shown: its curves and log stay
     this.node = element('div', {class: 'page job', hidden: 'hidden'},
       element('nav', {'aria-label': 'Breadcrumb'}, element('a', {href: '#/'}, '← All jobs')),
       this.makeHeader(), this.charts.node,
@@ -58,7 +58,9 @@ export class JobView {
     this.transitions.update(job.transitions);
     const settled = hasEnded(job.state) ? `${job.state} ${job.ended_ms}` : null;
     if (settled !== null && settled === this.settled) {
-      this.checkpoints.updateAges(Date.now());
+      // Of an ended job, too, checkpoints are pinned and let go.
+      const {checkpoints} = await get(jobPath(this.id, '/checkpoints'), {}, signal);
+      this.checkpoints.update(checkpoints, job);
       return;
     }
     const [, {checkpoints}, {plans}, logEnded] = await Promise.all([

@@ -26,6 +26,34 @@ export class Curves {
     }
   }
 
+  // Names that begin with `beginning` and end with `end`, as [name, what stands between]; numbers in
+  // their own order.
+  between(beginning, end) {
+    return [...this.byName.keys()]
+      .filter((name) => name.startsWith(beginning) && name.endsWith(end))
+      .map((name) => [name, name.slice(beginning.length, name.length - end.length)])
+      .sort(([, one], [, other]) => one.localeCompare(other, 'en', {numeric: true}));
+  }
+
+  // Of several curves the least and the greatest value at every step that all of them have.
+  envelope(names) {
+    const lowest = new Map();
+    const highest = new Map();
+    const seen = new Map();
+    for (const name of names) {
+      for (const {x, y} of this.points(name)) {
+        if (y === null) continue;
+        lowest.set(x, Math.min(lowest.get(x) ?? y, y));
+        highest.set(x, Math.max(highest.get(x) ?? y, y));
+        seen.set(x, (seen.get(x) ?? 0) + 1);
+      }
+    }
+    const curve = (values) => [...values]
+      .filter(([x]) => seen.get(x) === names.length)
+      .map(([x, y]) => ({x, y})).sort((one, other) => one.x - other.x);
+    return [curve(lowest), curve(highest)];
+  }
+
   points(name) {
     return this.byName.get(name) ?? [];
   }

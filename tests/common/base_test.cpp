@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/checksum.h"
+#include "common/base/crc32c.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/base/mapped_file.h"
@@ -50,6 +51,18 @@ TEST(Checksum, OfPartsIsThatOfTheWhole) {
   parts.Update("", 0);
   parts.Update("c", 1);
   EXPECT_EQ(parts.Value(), ChecksumOf("abc"));
+}
+
+// The examples of RFC 3720, B.4, and the check value that catalogues of CRCs give.
+TEST(Crc32c, IsThatOfTheStandard) {
+  std::string ascending(32, '\0');
+  std::iota(ascending.begin(), ascending.end(), '\0');
+  EXPECT_EQ(Crc32c(std::string(32, '\0')), 0x8A9136AAU);
+  EXPECT_EQ(Crc32c(std::string(32, '\xFF')), 0x62A8AB43U);
+  EXPECT_EQ(Crc32c(ascending), 0x46DD794EU);
+  EXPECT_EQ(Crc32c(std::string(ascending.rbegin(), ascending.rend())), 0x113FDB5CU);
+  EXPECT_EQ(Crc32c("123456789"), 0xE3069283U);
+  EXPECT_EQ(Crc32c(""), 0U);
 }
 
 // Whatever the bytes are: no UTF-8, control characters of a terminal, a megabyte.

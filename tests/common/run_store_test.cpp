@@ -105,6 +105,25 @@ TEST_F(RunStoreTest, MetricsAreSeriesByStep) {
   ASSERT_EQ(some.size(), 1U);
   EXPECT_THAT(some[0].steps(), testing::ElementsAre(300));
   EXPECT_TRUE(store.Metrics(3, {}, -1).empty());
+  // A name that ends in a slash stands for all below it, each once.
+  const auto below = store.Metrics(1, {"train/loss/", "train/loss/x", "train/l"}, -1);
+  ASSERT_EQ(below.size(), 1U);
+  EXPECT_EQ(below[0].name(), "train/loss/x");
+  EXPECT_EQ(store.Metrics(1, {"train/"}, -1).size(), 3U);
+  EXPECT_EQ(store.Metrics(1, {"train/"}, 10).size(), 1U);
+
+  const auto last = store.LastPoints(1);
+  ASSERT_EQ(last.size(), 3U);
+  EXPECT_EQ(last[0].name(), "train/loss");
+  EXPECT_EQ(last[0].step(), 300);
+  EXPECT_EQ(last[0].value(), 1.0);
+  EXPECT_EQ(last[0].time_ms(), 1300);
+  EXPECT_EQ(last[1].name(), "train/loss/x");
+  EXPECT_EQ(last[2].name(), "train/lr");
+  ASSERT_EQ(store.LastPoints(2).size(), 1U);
+  EXPECT_EQ(store.LastPoints(2)[0].value(), 9);
+  EXPECT_TRUE(store.LastPoints(3).empty());
+
   StoreBatch nameless;
   EXPECT_THROW(Put(&nameless, 1, "", 1, 1), Error);
 }
@@ -145,6 +164,35 @@ TEST(Retention, KeepsTheLatestAndTheBest) {
   policy.set_keep(9);
   EXPECT_TRUE(RetiredCheckpoints(checkpoints, policy).empty());
   EXPECT_TRUE(RetiredCheckpoints({}, policy).empty());
+}
+
+// Pinned ones stay, and take no place of those that `keep` counts; the best may be one of them.
+TEST(Retention, LeavesPinnedOnesAlone) {
+  std::vector<CheckpointManifest> checkpoints = {Checkpoint(1, 0.5), Checkpoint(2, 0.9),
+                                                 Checkpoint(3, 0.8), Checkpoint(4, 0.7),
+                                                 Checkpoint(5, 0.6)};
+  CheckpointSpec policy;
+  policy.set_keep(2);
+  policy.set_keep_best("lfw");
+  checkpoints[0].set_pinned(true);
+  EXPECT_THAT(RetiredCheckpoints(checkpoints, policy), testing::ElementsAre(3));
+  checkpoints[4].set_pinned(true);
+  EXPECT_THAT(RetiredCheckpoints(checkpoints, policy), testing::IsEmpty());
+  checkpoints[1].set_pinned(true);
+  policy.set_keep(1);
+  EXPECT_THAT(RetiredCheckpoints(checkpoints, policy), testing::ElementsAre(3));
+}
+
+// A step that is trained again after a restart commits its checkpoint again.
+TEST(Retention, APinOutlivesASecondCommitOfItsStep) {
+  std::vector<CheckpointManifest> checkpoints = {Checkpoint(1, 0.5), Checkpoint(2, 0.5),
+                                                 Checkpoint(3, 0.5)};
+  checkpoints[1].set_pinned(true);
+  EXPECT_TRUE(AddCheckpoint(&checkpoints, Checkpoint(2, 0.7)).pinned());
+  EXPECT_EQ(checkpoints.size(), 2U);
+  EXPECT_EQ(checkpoints.back().validation(0).accuracy(), 0.7);
+  EXPECT_FALSE(AddCheckpoint(&checkpoints, Checkpoint(4, 0.5)).pinned());
+  EXPECT_EQ(checkpoints.back().step(), 4);
 }
 
 }  // namespace

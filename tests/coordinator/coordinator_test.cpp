@@ -97,6 +97,35 @@ class CoordinatorTest : public testing::Test {
     point->set_value(value);
   }
 
+  // With a directory, as workers leave it.
+  void CommitCheckpoint(const std::string& id, int attempt, std::int64_t step) {
+    const auto files = directory_.path() / std::to_string(step);
+    std::filesystem::create_directories(files);
+    WorkerReportRequest report = Report(id, attempt);
+    CheckpointManifest* manifest = report.add_checkpoints();
+    manifest->set_step(step);
+    manifest->set_directory(files.string());
+    coordinator_->WorkerReport(report);
+  }
+
+  std::vector<std::int64_t> CheckpointSteps(const std::string& id) {
+    ListCheckpointsRequest request;
+    request.set_job_id(id);
+    const ListCheckpointsReply reply = coordinator_->ListCheckpoints(request);
+    std::vector<std::int64_t> steps;
+    for (const auto& manifest : reply.checkpoints()) steps.push_back(manifest.step());
+    return steps;
+  }
+
+  // Whether it was retired.
+  bool Pin(const std::string& id, std::int64_t step, bool pinned) {
+    PinCheckpointRequest request;
+    request.set_job_id(id);
+    request.set_step(step);
+    request.set_pinned(pinned);
+    return coordinator_->PinCheckpoint(request).retired();
+  }
+
   std::string RunningJob() {
     const std::string id = Submit();
     coordinator_->Tick();
@@ -116,7 +145,7 @@ TEST_F(CoordinatorTest, AJobGoesItsRoad) {
   EXPECT_EQ(State(id), JobState::PENDING);
   coordinator_->Tick();
   EXPECT_EQ(State(id), JobState::STARTING);
-  EXPECT_FALSE(Begin(id, 1).has_resume_from());
+  EXPECT_EQ(Begin(id, 1).resume_from_size(), 0);
   EXPECT_EQ(State(id), JobState::RUNNING);
 
   WorkerReportRequest report = Report(id, 1);
@@ -248,28 +277,78 @@ TEST_F(CoordinatorTest, ARestartOfTheCoordinatorLosesNothing) {
   EXPECT_EQ(Submit(), "job-2");
 }
 
-// The newest checkpoints stay, manifest and files; a new attempt begins from the last.
+// The newest checkpoints stay, manifest and files; a new attempt gets them, latest first.
 TEST_F(CoordinatorTest, CheckpointsAreKeptAndContinuedFrom) {
   const std::string id = RunningJob();
   for (const int step : {10, 20, 30}) {
-    const auto files = directory_.path() / std::to_string(step);
-    std::filesystem::create_directories(files);
-    WorkerReportRequest report = Report(id, 1);
-    CheckpointManifest* manifest = report.add_checkpoints();
-    manifest->set_step(step);
-    manifest->set_directory(files.string());
-    coordinator_->WorkerReport(report);
-    EXPECT_NO_THROW(coordinator_->WorkerReport(report));
+    CommitCheckpoint(id, 1, step);
+    EXPECT_NO_THROW(CommitCheckpoint(id, 1, step));
   }
   EXPECT_FALSE(std::filesystem::exists(directory_.path() / "10"));
   EXPECT_TRUE(std::filesystem::exists(directory_.path() / "20"));
-  ListCheckpointsRequest list;
-  list.set_job_id(id);
-  EXPECT_EQ(coordinator_->ListCheckpoints(list).checkpoints_size(), 2);
+  EXPECT_THAT(CheckpointSteps(id), testing::ElementsAre(20, 30));
 
   launcher_->Signal(Job(id).launch(), SIGKILL);
   ASSERT_TRUE(TickUntil([&] { return Job(id).attempt() == 2; }));
-  EXPECT_EQ(Begin(id, 2).resume_from().step(), 30);
+  const GetAssignmentReply assignment = Begin(id, 2);
+  ASSERT_EQ(assignment.resume_from_size(), 2);  // a damaged one is passed over for the one before
+  EXPECT_EQ(assignment.resume_from(0).step(), 30);
+  EXPECT_EQ(assignment.resume_from(1).step(), 20);
+}
+
+// A pinned checkpoint stays through whatever is committed after it, its own step again included;
+// unpinned, it goes at once if it would have gone before.
+TEST_F(CoordinatorTest, APinnedCheckpointStaysUntilItIsUnpinned) {
+  const std::string id = RunningJob();
+  CommitCheckpoint(id, 1, 10);
+  EXPECT_FALSE(Pin(id, 10, true));
+  EXPECT_FALSE(Pin(id, 10, true));
+  for (const int step : {10, 20, 30, 40}) CommitCheckpoint(id, 1, step);
+  Start("exec sleep 60");  // by another coordinator, too
+  EXPECT_THAT(CheckpointSteps(id), testing::ElementsAre(10, 30, 40));
+  EXPECT_TRUE(std::filesystem::exists(directory_.path() / "10"));
+
+  EXPECT_FALSE(Pin(id, 40, true));
+  EXPECT_FALSE(Pin(id, 40, false));  // one of the latest
+  EXPECT_TRUE(Pin(id, 10, false));
+  EXPECT_THAT(CheckpointSteps(id), testing::ElementsAre(30, 40));
+  EXPECT_FALSE(std::filesystem::exists(directory_.path() / "10"));
+  try {
+    Pin(id, 10, true);
+    FAIL() << "there is no such checkpoint";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kNotFound);
+    EXPECT_THAT(error.what(), testing::HasSubstr("it has 30, 40"));
+  }
+}
+
+// What is watched from outside: the last point of every metric, as it was reported last, and after
+// a restart of the coordinator as it is stored. Jobs that wait are only counted.
+TEST_F(CoordinatorTest, ASnapshotHasTheLastPointsOfJobsThatRun) {
+  const std::string id = RunningJob();
+  Submit(/*workers=*/64);
+  const auto loss = [&] {
+    const Snapshot snapshot = coordinator_->TakeSnapshot();
+    EXPECT_EQ(snapshot.jobs.size(), 1U);
+    EXPECT_EQ(snapshot.jobs_by_state,
+              (std::map<JobState, std::int64_t>{{JobState::PENDING, 1}, {JobState::RUNNING, 1}}));
+    EXPECT_EQ(snapshot.nodes.at(0).slots_used(), 1);
+    const JobFigures& job = snapshot.jobs.at(0);
+    EXPECT_EQ(job.record.id(), id);
+    return job.latest.empty() ? -1 : job.latest.at(0).value();
+  };
+  EXPECT_EQ(loss(), -1);
+  const auto report = [&](std::int64_t step, double value) {
+    WorkerReportRequest request = Report(id, 1);
+    Point(&request, step, value);
+    coordinator_->WorkerReport(request);
+    return loss();
+  };
+  EXPECT_EQ(report(10, 3), 3);
+  EXPECT_EQ(report(20, 2), 2);
+  Start("exec sleep 60");
+  EXPECT_EQ(loss(), 2);
+  EXPECT_EQ(report(15, 2.5), 2.5);  // trained again after a restart from a checkpoint
 }
 
 // The plan's generation grows when the world changes, and only then.

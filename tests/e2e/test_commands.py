@@ -127,6 +127,11 @@ def test_a_job_that_is_not_there_is_exit_code_1(cluster):
         done = cluster.run("frctl", command, "job-999")
         assert done.returncode == 1, (command, done.stderr)
         assert "job-999" in done.stderr and done.stdout == ""
+    for command in ("pin", "unpin"):
+        for step in ("10", "latest"):
+            done = cluster.run("frctl", command, "job-999", step)
+            assert done.returncode == 1, (command, done.stderr)
+            assert "job-999" in done.stderr
 
 
 @pytest.fixture
@@ -214,10 +219,32 @@ def test_a_job_is_followed_to_its_end(cluster, job_file):
     checkpoints = json.loads(
         cluster.run("frctl", "checkpoints", job_id, "-o", "json").stdout)["checkpoints"]
     assert checkpoints[-1]["step"] == series["steps"][-1]
+    check_pins(cluster, job_id, checkpoints)
     shards = cluster.run("frctl", "shards", job_id).stdout.splitlines()
     assert [line.split()[2:4] for line in shards[1:]] == [["0", "4"], ["4", "7"]]
     assert cluster.run("frctl", "logs", "-f", job_id).stdout.strip()
     assert cluster.run("frctl", "watch", job_id).returncode == 0
+
+
+def check_pins(cluster, job_id, checkpoints):
+    """Pinned and unpinned by step and as the latest; what cannot be is refused."""
+    def pinned():
+        listed = json.loads(cluster.run("frctl", "checkpoints", job_id, "-o", "json").stdout)
+        return [one["step"] for one in listed["checkpoints"] if one["pinned"]]
+
+    latest = checkpoints[-1]["step"]
+    assert pinned() == []
+    done = cluster.run("frctl", "pin", job_id, "latest")
+    assert done.returncode == 0 and done.stdout == "" and f"step {latest}" in done.stderr
+    assert pinned() == [latest]
+    table = cluster.run("frctl", "checkpoints", job_id).stdout.splitlines()
+    assert "PINNED" in table[0] and " yes " in table[-1]
+    done = cluster.run("frctl", "unpin", job_id, latest)
+    assert done.returncode == 0 and "stays while" in done.stderr
+    assert pinned() == []
+    missing = cluster.run("frctl", "pin", job_id, 999)
+    assert missing.returncode == 1 and f"it has {checkpoints[0]['step']}" in missing.stderr
+    assert cluster.run("frctl", "pin", job_id, "last").returncode == 2
 
 
 # What only the workers can see fails the job, with the reason.

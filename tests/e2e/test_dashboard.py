@@ -159,6 +159,91 @@ def test_a_screenshot_for_people(job_page, quiet_console):
     assert job_page.screenshot("dashboard-job").stat().st_size > 20_000
 
 
+REPORTED = {
+    "train/time/data_ms": [2, 3], "train/time/forward_ms": [40, 41], "train/time/head_ms": [30, 31],
+    "train/time/backward_ms": [80, 82], "train/time/communication_ms": [5, 6],
+    "train/time/optimizer_ms": [3, 3], "train/time/other_ms": [1200, 1],
+    "train/memory_gib": [1.5, 1.75], "head/dropped_mass": [0.001, 0.0005],
+    "triplet/active_share": [0.5, 0.25],
+    "shard/0/targets": [0.5, 0.6], "shard/1/targets": [0.5, 0.4],
+}
+
+
+def draw_charts(browser, cluster, reported):
+    """The charts of a job with these metrics at steps 10 and 20, alone on the page: for each card that
+    is shown its labels, last values as text, and the number of points of each curve."""
+    browser.open(cluster.url)
+    return browser.driver.execute_async_script("""
+        const [reported, done] = arguments;
+        const series = Object.entries(reported).map(
+          ([name, values]) => ({name, steps: [10, 20], values}));
+        const asked = [];
+        window.fetch = async (url) => {
+          asked.push(new URL(url, location).searchParams.get('names').split(','));
+          return {status: 200, json: async () => ({series})};
+        };
+        import('/job_charts.js').then(async ({JobCharts}) => {
+          const charts = new JobCharts();
+          const main = document.createElement('main');
+          main.append(charts.node);
+          document.body.replaceChildren(main);
+          await charts.refresh({id: 'job-1', state: 'RUNNING', attempt: 1, progress: {step: 20},
+                                validation_sets: []});
+          const texts = (node, selector) =>
+            [...node.querySelectorAll(selector)].map((one) => one.textContent);
+          const cards = [...document.querySelectorAll('[data-chart]')]
+            .filter((card) => card.checkVisibility())
+            .map((card) => [card.dataset.chart, {
+              labels: texts(card, '.label'), values: texts(card, 'data'),
+              points: card.querySelector('canvas').dataset.points}]);
+          done([Object.fromEntries(cards), asked[0]]);
+        }).catch((error) => done([String(error), []]));""", reported)
+
+
+def test_what_a_job_reports_beyond_its_loss_is_drawn(cluster, browser, job_id, quiet_console):
+    shown, asked = draw_charts(browser, cluster, REPORTED)
+    assert {"train/time/", "shard/", "train/memory_gib"} <= set(asked)
+    assert shown["time"] == {
+        "labels": ["data", "forward", "head", "backward", "communication", "optimizer", "other"],
+        "values": ["3 ms", "41 ms", "31 ms", "82 ms", "6 ms", "3 ms", "1 ms"],
+        "points": "2 2 2 2 2 2 2"}
+    assert shown["memory"] == {"labels": [""], "values": ["1.75 GiB"], "points": "2"}
+    assert shown["dropped"]["values"] == ["5.00e-4"]
+    assert shown["active"]["values"] == ["25.00 %"]
+    assert shown["targets"] == {"labels": ["rank 0", "rank 1"], "values": ["60.00 %", "40.00 %"],
+                                "points": "2 2"}
+    # Seven curves, seven colours.
+    colours = browser.script("""
+        return [...document.querySelectorAll('[data-chart=time] .swatch')].map(
+          (one) => getComputedStyle(one).backgroundColor)""")
+    assert len(set(colours)) == 7
+    browser.screenshot("dashboard-charts")
+
+
+# Many ranks are shown by the least and the most that one of them holds.
+def test_many_ranks_become_two_curves(cluster, browser, job_id, quiet_console):
+    shares = {f"shard/{rank}/targets": [rank / 100, 0.12 - rank / 100] for rank in range(12)}
+    shown, _ = draw_charts(browser, cluster, shares)
+    assert shown["targets"] == {"labels": ["least of 12 ranks", "most"],
+                                "values": ["1.00 %", "12.00 %"], "points": "2 2"}
+
+
+def test_charts_of_what_a_job_does_not_report_are_left_out(cluster, browser, job_id,
+                                                           quiet_console):
+    shown, _ = draw_charts(browser, cluster, {"train/loss": [2, 1]})
+    assert list(shown) == ["loss", "lr", "speed", "accuracy"]
+
+
+# Of a job that has ended, too, and without loading the page again.
+def test_a_pinned_checkpoint_is_marked(cluster, job_page, job_id, quiet_console):
+    step = cluster.get(f"/jobs/{job_id}/checkpoints")["checkpoints"][-1]["step"]
+    first = lambda: job_page.text("[data-card=checkpoints] tbody td")
+    assert first() == str(step)
+    for command, text in (("pin", f"{step} · pinned"), ("unpin", str(step))):
+        assert cluster.run("frctl", command, job_id, step).returncode == 0
+        wait_for(lambda text=text: first() == text, f"the mark of {command}")
+
+
 # A job that goes back to its last checkpoint trains some steps again: their points replace the old.
 def test_curves_follow_a_job_that_was_restarted(job_page):
     result = job_page.driver.execute_async_script("""

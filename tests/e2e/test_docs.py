@@ -35,3 +35,18 @@ def test_links_between_pages_lead_somewhere():
     for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+# Whatever a worker reports and Prometheus scrapes is explained.
+def test_every_metric_is_described():
+    page = (ROOT / "docs/metrics.md").read_text()
+    comment = (ROOT / "proto/metrics.proto").read_text().partition("message MetricPoint")[0]
+    names = re.findall(r"(?:train|head|shard|triplet|val|checkpoint)/[\w<>/-]+", comment)
+    assert "train/loss" in names and "val/<set>/tar_at_far_1e-3" in names
+    missing = [name for name in names
+               if f"`{re.sub(r'train/time/[a-z]+_', 'train/time/<phase>_', name)}`" not in page]
+    assert missing == []
+    families = re.findall(r'"((?:fr|process)_[a-z0-9_]+)", "(?:gauge|counter)"',
+                          (ROOT / "coordinator/api/prometheus.cpp").read_text())
+    assert "fr_train_loss" in families and "process_start_time_seconds" in families
+    assert [family for family in families if f"`{family}`" not in page] == []

@@ -46,7 +46,7 @@ def check(openapi, template, answer, status="200"):
 
 def every_path(job_id):
     job = "/api/v1/jobs/{id}"
-    for template in ("/healthz", "/readyz", "/api/v1/jobs", job, f"{job}/metrics", f"{job}/logs",
+    for template in ("/healthz", "/readyz", "/metrics", "/api/v1/jobs", job, f"{job}/metrics", f"{job}/logs",
                      f"{job}/checkpoints", f"{job}/shards", "/api/v1/nodes"):
         yield template, template.replace("{id}", job_id)
 
@@ -56,8 +56,13 @@ def check_every_path(cluster, openapi, job_id):
     for template, path in every_path(job_id):
         status, headers, body = cluster.request(path)
         assert status == 200, (path, body)
-        assert headers["Content-Type"] == "application/json"
-        check(openapi, template, json.loads(body))
+        if template == "/metrics":  # in Prometheus' format, not in ours
+            (media_type,) = openapi["paths"][template]["get"]["responses"]["200"]["content"]
+            assert headers["Content-Type"].split(";")[0] == media_type
+            body.decode()
+        else:
+            assert headers["Content-Type"] == "application/json"
+            check(openapi, template, json.loads(body))
         checked.add(template)
     assert checked == set(openapi["paths"])
 
@@ -88,6 +93,9 @@ def test_what_a_job_that_has_run_leaves(cluster, trained_job):
     some = cluster.get(f"/jobs/{trained_job}/metrics?names=train/lr,train/loss&after_step=3")
     assert [one["name"] for one in some["series"]] == ["train/loss", "train/lr"]
     assert all(one["steps"] == list(range(4, steps + 1)) for one in some["series"])
+    # All below a name.
+    below = cluster.get(f"/jobs/{trained_job}/metrics?names=val/synth/")["series"]
+    assert [one["name"] for one in below] == [name for name in series if name.startswith("val/")]
 
     checkpoints = cluster.get(f"/jobs/{trained_job}/checkpoints")["checkpoints"]
     assert checkpoints[-1]["step"] == steps

@@ -37,6 +37,9 @@ if(NOT FR_SANITIZE)
   add_test(NAME bench.backbone_runs COMMAND bench_backbone --network mbf --batch 2 --seconds 0.01)
   set_tests_properties(bench.backbone_runs PROPERTIES TIMEOUT 300 PASS_REGULAR_EXPRESSION
                                                       "mbf +training +2 ")
+  add_test(NAME bench.optimizers_runs COMMAND bench_optimizers --network mbf --steps 1)
+  set_tests_properties(bench.optimizers_runs PROPERTIES TIMEOUT 300 PASS_REGULAR_EXPRESSION
+                                                        "moving average +[0-9.]+ ms")
   add_test(NAME bench.train_runs COMMAND bench_train --network mbf --identities 2000 --batch 2
                                          --steps 1)
   set_tests_properties(
@@ -45,6 +48,18 @@ if(NOT FR_SANITIZE)
                PASS_REGULAR_EXPRESSION "2000 +2 +bf16 +[0-9.]+ s"
                FAIL_REGULAR_EXPRESSION "did not end"
                ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
+  add_test(NAME bench.collectives_runs
+           COMMAND mpirun --oversubscribe --bind-to none -np 2 $<TARGET_FILE:bench_collectives>
+                   --max-kib 4 --repeats 1 --json ${CMAKE_BINARY_DIR}/collectives.json)
+  add_test(NAME bench.overlap_runs
+           COMMAND mpirun --oversubscribe --bind-to none -np 2 $<TARGET_FILE:bench_overlap>
+                   --network mbf --batch 1 --steps 1)
+  set_tests_properties(bench.collectives_runs PROPERTIES PASS_REGULAR_EXPRESSION "broadcast +[0-9.]+")
+  set_tests_properties(bench.overlap_runs PROPERTIES PASS_REGULAR_EXPRESSION "overlap, bf16 +[0-9.]+ s")
+  set_tests_properties(
+    bench.collectives_runs bench.overlap_runs
+    PROPERTIES TIMEOUT 300 ENVIRONMENT
+               "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1")
 endif()
 
 # fr-model's library parts, and fr-model itself, against PyTorch, onnxruntime and numpy.

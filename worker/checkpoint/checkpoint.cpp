@@ -11,98 +11,18 @@
 #include "common/base/checksum.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "common/base/logging.h"
 #include "worker/backbones/run/network_state.h"
 #include "worker/checkpoint/safetensors.h"
 #include "worker/comm/communicator.h"
 #include "worker/heads/head.h"
 #include "worker/optim/flat_parameters.h"
-#include "worker/optim/sgd.h"
+#include "worker/optim/optimizer.h"
 
 namespace fr {
 namespace {
 
-constexpr const char* kOptimizerFile = "optimizer.safetensors";
 constexpr const char* kHeadState = "head.state";
-
-std::string HeadFileName(IdentityRange range) {
-  return fmt::format("head-{:010}-{:010}.safetensors", range.begin, range.end);
-}
-
-// Of the backbone's optimizer, and what the head has beside its rows.
-NamedTensors OptimizerTensors(const TrainingState& state, const at::Tensor& head_state) {
-  NamedTensors tensors{{kHeadState, head_state}};
-  for (const FlatParameters::Entry& entry : state.backbone->trained().entries()) {
-    tensors.emplace_back(entry.name, FlatParameters::View(state.optimizer->momentum(), entry));
-  }
-  return tensors;
-}
-
-CheckpointFile WriteFile(const std::filesystem::path& directory, const std::string& name,
-                         const NamedTensors& tensors, std::int64_t step) {
-  const WrittenFile written = WriteSafetensors(directory / name, tensors,
-                                               {{"format", "pt"}, {"step", std::to_string(step)}});
-  CheckpointFile file;
-  file.set_name(name);
-  file.set_bytes(written.bytes);
-  file.set_xxh3(written.xxh3);
-  return file;
-}
-
-// The files that this rank answers for, as a manifest with only those.
-CheckpointManifest WriteOwnFiles(const std::filesystem::path& directory, std::int64_t step,
-                                 const TrainingState& state, int rank) {
-  std::filesystem::create_directories(directory);
-  CheckpointManifest part;
-  if (rank == 0) {
-    *part.add_files() = WriteFile(directory, kBackboneFile, state.backbone->Named(), step);
-    *part.add_files() = WriteFile(directory, kOptimizerFile,
-                                  OptimizerTensors(state, state.head->StateTensor()), step);
-  }
-  const IdentityRange range = state.head->range();
-  if (range.size() > 0) {
-    CheckpointFile file = WriteFile(directory, HeadFileName(range), state.head->RowTensors(), step);
-    file.mutable_identities()->set_begin(range.begin);
-    file.mutable_identities()->set_end(range.end);
-    *part.add_files() = std::move(file);
-  }
-  return part;
-}
-
-// One letter and a text: "+" and the rank's files, "-" and why it failed.
-std::string TryWriteOwnFiles(const std::filesystem::path& directory, std::int64_t step,
-                             const TrainingState& state, int rank) {
-  try {
-    std::string text = WriteOwnFiles(directory, step, state, rank).SerializeAsString();
-    text.insert(text.begin(), '+');
-    return text;
-  } catch (const std::exception& error) {
-    return fmt::format("-rank {}: {}", rank, error.what());
-  }
-}
-
-// Every rank learns of every rank's outcome: all go on, or all throw.
-std::vector<std::string> AgreeOnOutcome(const std::string& own, Communicator& comm) {
-  std::vector<std::string> all = comm.GatherBytes(own, 0);
-  std::string failure;
-  for (const std::string& outcome : all) {
-    if (failure.empty() && outcome.starts_with('-')) failure = outcome.substr(1);
-  }
-  failure = comm.BroadcastBytes(failure, 0);
-  if (!failure.empty()) {
-    throw Error(ErrorCode::kIo, "the checkpoint could not be written: " + failure);
-  }
-  return all;
-}
-
-std::string ManifestJson(const CheckpointManifest& manifest) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = true;
-  options.preserve_proto_field_names = true;
-  std::string json;
-  const auto status = google::protobuf::util::MessageToJsonString(manifest, &json, options);
-  if (!status.ok()) throw Error(ErrorCode::kInternal, "the manifest cannot be written as JSON");
-  return json;
-}
 
 std::uint64_t FileChecksum(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
@@ -140,10 +60,16 @@ std::filesystem::path CheckFile(const CheckpointManifest& manifest, const Checkp
   return path;
 }
 
-const CheckpointFile& FindFile(const CheckpointManifest& manifest, const std::string& name) {
+const CheckpointFile* FindFileOrNull(const CheckpointManifest& manifest, const std::string& name) {
   for (const CheckpointFile& file : manifest.files()) {
-    if (file.name() == name) return file;
+    if (file.name() == name) return &file;
   }
+  return nullptr;
+}
+
+const CheckpointFile& FindFile(const CheckpointManifest& manifest, const std::string& name) {
+  const CheckpointFile* file = FindFileOrNull(manifest, name);
+  if (file != nullptr) return *file;
   throw Error(ErrorCode::kDataLoss,
               fmt::format("{}: the manifest names no {}", manifest.directory(), name));
 }
@@ -173,6 +99,7 @@ void LoadTensors(const CheckpointManifest& manifest, const std::string& name,
 }
 
 void LoadHead(const CheckpointManifest& manifest, Head& head) {
+  if (head.RowTensors().empty()) return;
   std::vector<const CheckpointFile*> files;
   for (const CheckpointFile& file : manifest.files()) {
     if (file.has_identities()) files.push_back(&file);
@@ -197,36 +124,44 @@ void LoadHead(const CheckpointManifest& manifest, Head& head) {
   head.RowsWritten();
 }
 
+// Why it failed; empty: it did not.
+std::string TryReadCheckpoint(const CheckpointManifest& manifest, const TrainingState& state) {
+  try {
+    ReadCheckpoint(manifest, state);
+    return "";
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kDataLoss && error.code() != ErrorCode::kNotFound) throw;
+    return error.what();
+  }
+}
+
+// Of all ranks', the first that is not empty; the same on every rank.
+std::string FirstFailure(const std::string& own, Communicator& comm) {
+  std::string first;
+  for (const std::string& failure : comm.GatherBytes(own, 0)) {
+    if (first.empty()) first = failure;
+  }
+  return comm.BroadcastBytes(first, 0);
+}
+
 }  // namespace
 
-CheckpointManifest WriteCheckpoint(const std::filesystem::path& run_dir,
-                                   CheckpointManifest manifest, const ShardPlan& plan,
-                                   const TrainingState& state, Communicator& comm) {
-  const std::filesystem::path directory =
-      run_dir / kCheckpointsFolder / fmt::format("step-{:010}", manifest.step());
-  const std::vector<std::string> parts =
-      AgreeOnOutcome(TryWriteOwnFiles(directory, manifest.step(), state, comm.rank()), comm);
-  std::string outcome = "+";
-  if (comm.rank() == 0) {
-    manifest.set_directory(directory.string());
-    *manifest.mutable_plan() = ToProto(plan);
-    for (const std::string& text : parts) {
-      CheckpointManifest part;
-      part.ParseFromString(text.substr(1));
-      manifest.mutable_files()->MergeFrom(part.files());
-    }
-    try {
-      WriteFileAtomically(directory / kManifestFile, ManifestJson(manifest));
-    } catch (const std::exception& error) {
-      outcome = fmt::format("-rank 0: {}", error.what());
+NamedTensors OptimizerTensors(const TrainingState& state, const at::Tensor& head_state) {
+  NamedTensors tensors{{kHeadState, head_state}};
+  for (const auto& [name, flat] : state.optimizer->State()) {
+    for (const FlatParameters::Entry& entry : state.backbone->trained().entries()) {
+      tensors.emplace_back(entry.name + "." + name, FlatParameters::View(flat, entry));
     }
   }
-  AgreeOnOutcome(outcome, comm);
-  return comm.rank() == 0 ? manifest : CheckpointManifest();
+  return tensors;
 }
 
 void ReadCheckpoint(const CheckpointManifest& manifest, const TrainingState& state) {
-  ReadBackbone(manifest, *state.backbone);
+  LoadTensors(manifest, kBackboneFile, state.backbone->Named());
+  if (state.average != nullptr) {
+    const bool has_average = FindFileOrNull(manifest, kAverageFile) != nullptr;
+    LoadTensors(manifest, has_average ? kAverageFile : kBackboneFile, state.average->Named());
+  }
   const at::Tensor head_state = state.head->StateTensor();
   LoadTensors(manifest, kOptimizerFile, OptimizerTensors(state, head_state));
   state.head->SetState(head_state);
@@ -234,7 +169,23 @@ void ReadCheckpoint(const CheckpointManifest& manifest, const TrainingState& sta
 }
 
 void ReadBackbone(const CheckpointManifest& manifest, NetworkState& backbone) {
-  LoadTensors(manifest, kBackboneFile, backbone.Named());
+  const bool has_average = FindFileOrNull(manifest, kAverageFile) != nullptr;
+  LoadTensors(manifest, has_average ? kAverageFile : kBackboneFile, backbone.Named());
+}
+
+const CheckpointManifest& ReadNewestCheckpoint(const std::vector<CheckpointManifest>& manifests,
+                                               const TrainingState& state, Communicator& comm) {
+  std::string first_failure = "there is no checkpoint";
+  for (const CheckpointManifest& manifest : manifests) {
+    const std::string failure = FirstFailure(TryReadCheckpoint(manifest, state), comm);
+    if (failure.empty()) return manifest;
+    if (&manifest == &manifests.front()) first_failure = failure;
+    if (comm.rank() == 0) spdlog::error("{}", failure);
+    if (comm.rank() == 0 && &manifest != &manifests.back()) {
+      spdlog::warn("the checkpoint before it is tried instead");
+    }
+  }
+  throw Error(ErrorCode::kDataLoss, first_failure);
 }
 
 CheckpointManifest ReadManifest(const std::filesystem::path& directory) {

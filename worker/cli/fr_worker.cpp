@@ -13,7 +13,7 @@
 #include "common/base/error.h"
 #include "common/base/logging.h"
 #include "common/base/version.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
 #include "worker/train/worker_run.h"
 
 namespace {
@@ -42,7 +42,7 @@ int main(int argc, char** argv) {
   fr::WorkerOptions options;
   AddOptions(app, options);
   app.set_version_flag("--version", fmt::format("fr-worker {}", fr::kVersion));
-  fr::Communicator comm;
+  fr::MpiCommunicator comm;
   try {
     app.parse(argc, argv);
     if (options.job_file.empty() && options.coordinator.empty()) {

@@ -1,5 +1,5 @@
 #pragma once
-// Collectives over the ranks of a job, on CPU tensors through MPI.
+// Collectives over the ranks of a job, on CPU tensors.
 
 #include <cstdint>
 #include <memory>
@@ -10,61 +10,81 @@
 
 namespace fr {
 
-// Owns MPI_Init_thread and MPI_Finalize; one a process, made in main. Only the thread that made it
-// may call collectives (MPI_THREAD_FUNNELED); other threads of ours never touch MPI.
-class MpiSession {
- public:
-  MpiSession(int* argc, char*** argv);
-  // Finalizes. While an exception unwinds the stack, aborts instead: peers would otherwise wait for
-  // this rank for ever.
-  ~MpiSession();
-  MpiSession(const MpiSession&) = delete;
-  MpiSession& operator=(const MpiSession&) = delete;
+// How the floats of a sum travel.
+//
+// kFloat32: as they are.
+// kBFloat16: in half the bytes. Every rank rounds its values x_r to bfloat16, they are added in
+// float32 in rank order, and the sum is rounded once more. Of the exact sum that is within
+//   2^-7 (1 + 2^-7) sum_r |x_r| + (p + 1) 2^-134       (p ranks; the last term is of subnormals)
+// element by element, whatever else is in the tensor. One rank alone sends and rounds nothing.
+enum class Wire { kFloat32, kBFloat16 };
 
-  // Ends every rank of the job at once with `exit_code`; for a rank that cannot go on.
-  [[noreturn]] static void Abort(int exit_code);
+// When something ran, on the clock that never jumps.
+struct TimeSpan {
+  std::int64_t begin_ns = 0;
+  std::int64_t end_ns = 0;
 };
 
-// Every rank calls the same methods in the same order. Tensors are contiguous CPU tensors of
-// float, double, int64 or uint8; others throw Error(kInvalidArgument). A failure inside MPI throws
-// Error(kUnavailable) that names the collective and this rank.
+// A collective on its way. Destroyed without Wait() it still takes place; its failure is lost.
+class PendingCollective {
+ public:
+  virtual ~PendingCollective() = default;
+  // Returns when the result is there, and says when the work for it was done; waiting costs no
+  // processor time. Throws what failed. More calls return or throw the same.
+  virtual TimeSpan Wait() = 0;
+};
+
+// Every rank calls the same methods in the same order, from one thread at a time. Tensors are
+// contiguous CPU tensors of float, double, int64, uint8, and, where nothing is added, bfloat16;
+// others throw Error(kInvalidArgument). A failure of the transport throws Error(kUnavailable) that
+// names the collective and this rank.
 class Communicator {
  public:
-  Communicator();  // over MPI_COMM_WORLD, in a communicator of its own
-  // Over this process alone: what one rank would compute, next to what many do.
-  struct Self {};
-  explicit Communicator(Self);
-  ~Communicator();
+  Communicator() = default;
+  virtual ~Communicator() = default;
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
-  int rank() const { return rank_; }
-  int world_size() const { return world_size_; }
-  int ranks_on_this_host() const { return ranks_on_this_host_; }
+  virtual int rank() const = 0;
+  virtual int world_size() const = 0;
+  virtual int ranks_on_this_host() const = 0;
 
   // In place, over all ranks. More than 2^31 elements are sent in pieces.
-  void AllReduceSum(at::Tensor& tensor);
-  void AllReduceMax(at::Tensor& tensor);
+  virtual void AllReduceSum(at::Tensor& tensor) = 0;
+  virtual void AllReduceMax(at::Tensor& tensor) = 0;
+
+  // Begins AllReduceSum of a float32 tensor and returns at once: it takes place on a thread of its
+  // own, one after the other in the order of these calls, beside the collectives of the caller.
+  // Until Wait() returned nobody touches the memory of `tensor`, which the collective keeps alive.
+  // Added in rank order: the same bits on every rank and in every run, however a buffer is cut into
+  // tensors. After a failure all later ones fail alike.
+  virtual std::unique_ptr<PendingCollective> StartAllReduceSum(at::Tensor tensor, Wire wire) = 0;
 
   // Rows of all ranks in rank order: local [rows_per_rank[rank], ...] -> [sum, ...].
-  at::Tensor AllGatherRows(const at::Tensor& local, const std::vector<std::int64_t>& rows_per_rank);
+  virtual at::Tensor AllGatherRows(const at::Tensor& local,
+                                   const std::vector<std::int64_t>& rows_per_rank) = 0;
 
   // Sum over ranks of full [sum(rows_per_rank), ...], of which this rank gets its own rows.
-  at::Tensor ReduceScatterRows(const at::Tensor& full,
-                               const std::vector<std::int64_t>& rows_per_rank);
+  virtual at::Tensor ReduceScatterRows(const at::Tensor& full,
+                                       const std::vector<std::int64_t>& rows_per_rank) = 0;
 
-  void Broadcast(at::Tensor& tensor, int root);
-  std::string BroadcastBytes(const std::string& bytes, int root);            // result on every rank
-  std::vector<std::string> GatherBytes(const std::string& bytes, int root);  // empty elsewhere
-  std::vector<std::int64_t> AllGather(std::int64_t value);
-  void Barrier();
+  virtual void Broadcast(at::Tensor& tensor, int root) = 0;
+  // The root's bytes, on every rank.
+  virtual std::string BroadcastBytes(const std::string& bytes, int root) = 0;
+  // In rank order on the root; empty elsewhere.
+  virtual std::vector<std::string> GatherBytes(const std::string& bytes, int root) = 0;
+  virtual std::vector<std::int64_t> AllGather(std::int64_t value) = 0;
+  virtual void Barrier() = 0;
 
- private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
-  int rank_ = 0;
-  int world_size_ = 1;
-  int ranks_on_this_host_ = 1;
+  // From now on float and double sums (AllReduceSum, ReduceScatterRows) are taken in rank order,
+  // ((x_0 + x_1) + x_2) + ..., each operation rounded to the tensor's type: the same bits in every
+  // run on as many ranks, whatever algorithm the library below would choose. All ranks agree on it.
+  virtual void SetDeterministic(bool deterministic) = 0;
+
+  // The same ranks in a communicator of its own, which ANOTHER thread may use while this one is in
+  // use: for work that may take its time. Its collectives sleep while they wait, 1 ms at most at a
+  // time. Collective.
+  virtual std::unique_ptr<Communicator> Duplicate() = 0;
 };
 
 }  // namespace fr

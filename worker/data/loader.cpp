@@ -101,7 +101,8 @@ struct Loader::Impl {
 
   // The batch after the last one that was begun.
   void AddSlot() {
-    if (samples + options.total_batch > sampler.epoch_size()) {
+    if (batches_begun++ % options.batches_per_step == 0 &&
+        samples + options.total_batch * options.batches_per_step > sampler.epoch_size()) {
       ++epoch;
       samples = 0;
     }
@@ -202,6 +203,7 @@ struct Loader::Impl {
   std::vector<Batch> used_batches;  // whose memory the next slots take
   std::int64_t epoch;
   std::int64_t samples;
+  std::int64_t batches_begun = 0;
   std::int64_t waited_ms = 0;
   std::vector<std::jthread> threads;  // last: they end before the rest goes
 };

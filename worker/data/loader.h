@@ -14,7 +14,9 @@ namespace fr {
 struct LoaderOptions {
   SamplerOptions sampler;  // its seed is that of the augmentation, too
   AugmentOptions augment;
-  std::int64_t total_batch = 0;  // images of all ranks per step
+  std::int64_t total_batch = 0;  // images of all ranks in a batch
+  // So many batches make a step: an epoch ends when it has no images for a whole step.
+  std::int64_t batches_per_step = 1;
   // The part of every global batch that this rank trains on: [slice_begin, slice_end).
   std::int64_t slice_begin = 0;
   std::int64_t slice_end = 0;

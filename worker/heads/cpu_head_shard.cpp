@@ -11,6 +11,7 @@
 #include "worker/heads/head_shard.h"
 #include "worker/heads/huge_pages.h"
 #include "worker/heads/row_init.h"
+#include "worker/optim/updates.h"
 #include "worker/simd.h"
 
 namespace fr {
@@ -103,6 +104,8 @@ class CpuHeadShard final : public HeadShard {
                          double share, const at::Tensor& target_gradients, int skip_from,
                          const RowUpdate& update) override;
   void ApplyAccumulated(const RowUpdate& update) override;
+  at::Tensor AccumulatedSquares() override;
+  void DropAccumulated() override;
   std::vector<std::pair<std::string, at::Tensor>> RowTensors() override;
   void RowsWritten() override;
 
@@ -145,6 +148,7 @@ class CpuHeadShard final : public HeadShard {
                    const Call& call);
   void LoadTile(const std::vector<std::int64_t>* identities, std::int64_t begin, std::int64_t end,
                 std::int64_t limit, Workspace& space);
+  std::vector<std::int64_t> AccumulatedIdentities() const;
   const std::vector<std::int64_t>* Sampled() const { return all_sampled_ ? nullptr : &sampled_; }
 
   void TileLogits(double scale, Workspace& space);
@@ -572,14 +576,14 @@ void CpuHeadShard::MoveBias(std::int64_t row, float gradient, const RowUpdate& u
   float& bias = bias_.mutable_data_ptr<float>()[row];
   float& first = bias_first_.mutable_data_ptr<float>()[row];
   switch (update.kind) {
-    case RowUpdate::Kind::kSgd:
-      first = update.momentum * first + gradient;
-      bias -= update.lr * first;
+    case RowUpdate::Kind::kMomentum:
+      first = update.momentum * first + update.bias_gain * gradient;
+      bias -= update.by_momentum * first + update.by_gradient * gradient;
       return;
     case RowUpdate::Kind::kAdamW: {
       float& second = bias_second_.mutable_data_ptr<float>()[row];
-      first = update.beta1 * first + (1 - update.beta1) * gradient;
-      second = update.beta2 * second + (1 - update.beta2) * gradient * gradient;
+      first = update.beta1 * first + update.rest1 * gradient;
+      second = update.beta2 * second + update.rest2 * gradient * gradient;
       bias -= update.lr * first * update.inverse_correction1 /
               (std::sqrt(second * update.inverse_correction2) + update.epsilon);
       return;
@@ -659,12 +663,38 @@ GradientPass CpuHeadShard::Gradients(double scale, const NegativeRule& rule,
   return pass;
 }
 
+std::vector<std::int64_t> CpuHeadShard::AccumulatedIdentities() const {
+  std::vector<std::int64_t> identities;
+  for (std::size_t i = 0; i < accumulated_.size(); ++i) {
+    if (accumulated_[i] != 0) identities.push_back(static_cast<std::int64_t>(i));
+  }
+  return identities;
+}
+
+// In blocks of so many identities, whose sums are added in order: the same for any threads.
+at::Tensor CpuHeadShard::AccumulatedSquares() {
+  constexpr std::int64_t kBlock = 64;
+  const std::vector<std::int64_t> identities = AccumulatedIdentities();
+  const auto count = static_cast<std::int64_t>(identities.size());
+  const std::int64_t blocks = (count + kBlock - 1) / kBlock;
+  const std::int64_t elements = options_.sub_centers * columns_;
+  at::Tensor squares = at::zeros({blocks, 2}, at::kDouble);
+  auto* sums = squares.mutable_data_ptr<double>();
+  at::parallel_for(0, blocks, 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t block = first; block < last; ++block) {
+      for (std::int64_t i = block * kBlock; i < std::min(count, (block + 1) * kBlock); ++i) {
+        const std::int64_t row = identities[i] * options_.sub_centers;
+        sums[2 * block] += SumOfSquares(Row(weight_, row), elements);
+        sums[2 * block + 1] += SumOfSquares(Row(gradient_, row), elements);
+      }
+    }
+  });
+  return squares.sum(0);
+}
+
 void CpuHeadShard::ApplyAccumulated(const RowUpdate& update) {
   if (!gradient_.defined()) return;
-  std::vector<std::int64_t> identities;
-  for (std::int64_t i = 0; i < range_.size(); ++i) {
-    if (accumulated_[i] != 0) identities.push_back(i);
-  }
+  const std::vector<std::int64_t> identities = AccumulatedIdentities();
   std::fill(accumulated_.begin(), accumulated_.end(), 0);
   std::vector<Workspace> spaces(at::get_num_threads(), Workspace(*this));
   ForEachTile(&identities, spaces, [&](Workspace& space) {
@@ -689,6 +719,18 @@ void CpuHeadShard::ApplyAccumulated(const RowUpdate& update) {
     }
     UpdateBias(space, update);
   });
+}
+
+void CpuHeadShard::DropAccumulated() {
+  if (!gradient_.defined()) return;
+  for (std::int64_t identity = 0; identity < range_.size(); ++identity) {
+    if (std::exchange(accumulated_[identity], 0) == 0) continue;
+    for (std::int64_t k = 0; k < options_.sub_centers; ++k) {
+      const std::int64_t row = identity * options_.sub_centers + k;
+      std::fill_n(Row(gradient_, row), columns_, 0.0F);
+      if (options_.bias) bias_gradient_.mutable_data_ptr<float>()[row] = 0;
+    }
+  }
 }
 
 }  // namespace

@@ -1,21 +1,21 @@
 #include "worker/heads/finite.h"
 
-#include <fmt/format.h>
+#include <cmath>
 
-#include "common/base/error.h"
+#include <fmt/format.h>
 
 namespace fr {
 
-void CheckFinite(const at::Tensor& rows, const char* what, double steps, int rank) {
-  if (rows.numel() == 0) return;
-  const at::Tensor finite = at::isfinite(rows).view({rows.size(0), -1}).all(1);
-  if (finite.all().item<bool>()) return;
-  const std::int64_t row = at::argmin(finite.to(at::kByte)).item<std::int64_t>();
-  throw Error(
-      ErrorCode::kDataLoss,
-      fmt::format("step {}, rank {}: {} of sample {} of its batch is not finite: the training "
-                  "diverged; lower optimizer.lr or lengthen optimizer.schedule.warmup_steps",
-                  steps + 1, rank, what, row));
+void CheckFinite(std::span<const double> values, const char* what,
+                 const std::vector<std::int64_t>& rows_per_rank) {
+  auto value = values.begin();
+  for (std::size_t rank = 0; rank < rows_per_rank.size(); ++rank) {
+    for (std::int64_t row = 0; row < rows_per_rank[rank]; ++row) {
+      if (std::isfinite(*value++)) continue;
+      throw NonFiniteError(
+          fmt::format("{} of sample {} of rank {} is not finite", what, row, rank));
+    }
+  }
 }
 
 }  // namespace fr

@@ -1,11 +1,25 @@
 #pragma once
+// Samples whose values are not finite, found before anything has moved.
 
-#include <torch/torch.h>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/base/error.h"
 
 namespace fr {
 
-// Throws Error(kDataLoss) if a row of `rows` [n, ...] has a number that is not finite: `what` of
-// which sample, at which step (`steps` are done) and rank, and what to do about it.
-void CheckFinite(const at::Tensor& rows, const char* what, double steps, int rank);
+// A value of the global batch is infinite or not a number. Every rank sees the same batch, so every
+// rank throws it, at the same place. Weights and their state are what they were.
+class NonFiniteError : public Error {
+ public:
+  explicit NonFiniteError(const std::string& what) : Error(ErrorCode::kDataLoss, what) {}
+};
+
+// Throws NonFiniteError unless all of `values`, one a sample of the global batch, are finite:
+// `what`, of which sample of which rank.
+void CheckFinite(std::span<const double> values, const char* what,
+                 const std::vector<std::int64_t>& rows_per_rank);
 
 }  // namespace fr

@@ -39,8 +39,8 @@ class Head {
 
   // One training step. Collective. `embeddings` [rows_per_rank[rank], D] float32 (not normalised),
   // `labels` [rows_per_rank[rank]] int64 in [0, C). Rows, where there are any, move by `lr`. Throws
-  // Error(kDataLoss) that names step, rank and sample if an embedding or the loss is not finite;
-  // the rows are then what they were.
+  // NonFiniteError (finite.h), on every rank alike, if an embedding or the loss is not finite; rows
+  // and state are then what they were.
   virtual HeadStepResult Step(const at::Tensor& embeddings, const at::Tensor& labels,
                               const std::vector<std::int64_t>& rows_per_rank, double lr) = 0;
 
@@ -50,6 +50,8 @@ class Head {
                                     const std::vector<std::int64_t>& rows_per_rank,
                                     double weight) = 0;
   virtual void Update(double lr) = 0;
+  // Instead of Update: what was accumulated is forgotten.
+  virtual void DropAccumulated() = 0;
 
   // For checkpoints. The identities whose rows this rank has; empty where there are no rows.
   virtual IdentityRange range() const = 0;

@@ -15,7 +15,7 @@
 
 namespace fr {
 
-enum class HeadOptimizer : std::uint8_t { kSgd, kAdamW };
+enum class HeadOptimizer : std::uint8_t { kSgd, kAdamW, kLars };
 
 struct HeadShardOptions {
   std::int64_t embedding_size = 512;
@@ -25,11 +25,13 @@ struct HeadShardOptions {
   bool unit_embeddings = true;  // SetBatch gets x / |x|
   bool bias = false;
   HeadOptimizer optimizer = HeadOptimizer::kSgd;
-  double momentum = 0.9;       // kSgd
-  double weight_decay = 5e-4;  // kSgd: added to the gradient; kAdamW: decoupled. Not on biases.
-  double beta1 = 0.9;          // kAdamW
-  double beta2 = 0.999;        // kAdamW
-  double epsilon = 1e-8;       // kAdamW
+  double momentum = 0.9;            // kSgd, kLars
+  bool nesterov = false;            // kSgd
+  double weight_decay = 5e-4;       // Added to the gradient; kAdamW: decoupled. Not on biases.
+  double beta1 = 0.9;               // kAdamW
+  double beta2 = 0.999;             // kAdamW
+  double epsilon = 1e-8;            // kAdamW
+  double trust_coefficient = 1e-3;  // kLars: one ratio for all rows of all ranks; biases have none
   std::uint64_t seed = 1;
   const HeadKernels* kernels = nullptr;  // nullptr: SelectHeadKernels()
   // Of a tile's float32 rows: with what else a thread works on they stay in its second-level cache.
@@ -88,6 +90,11 @@ class HeadShard {
                                  const RowUpdate& update) = 0;
   // After passes with kAccumulate: moves the rows that took part by what they accumulated.
   virtual void ApplyAccumulated(const RowUpdate& update) = 0;
+  // Sums over the rows that took part in them: [2] float64, of the squares of the rows and of what
+  // they accumulated.
+  virtual at::Tensor AccumulatedSquares() = 0;
+  // Instead: sets what they accumulated to zero.
+  virtual void DropAccumulated() = 0;
 
   // First dimension: the shard's identities. "weight" [n, D] ([n, K, D] with sub-centers) first,
   // then the optimizer's state, each float32. After writing into them, RowsWritten().

@@ -10,6 +10,9 @@
 #include "common/base/random.h"
 #include "worker/comm/communicator.h"
 #include "worker/heads/finite.h"
+#include "worker/heads/global_batch.h"
+#include "worker/heads/row_update.h"
+#include "worker/optim/lars.h"
 
 namespace fr {
 namespace {
@@ -94,16 +97,12 @@ MarginHead::Batch MarginHead::Gather(const at::Tensor& embeddings, const at::Ten
   batch.own_direction = (embeddings / batch.own_norms).contiguous();
   const at::Tensor own_x =
       options_.margin.normalizes_embeddings() ? batch.own_direction : embeddings.contiguous();
-  const at::Tensor x = comm_.AllGatherRows(own_x, rows_per_rank);
-  const at::Tensor norms =
-      comm_.AllGatherRows(batch.own_norms.to(at::kDouble).contiguous(), rows_per_rank);
-  batch.norms.assign(norms.const_data_ptr<double>(),
-                     norms.const_data_ptr<double>() + norms.numel());
-  std::vector<OwnTarget> targets =
-      OwnTargets(comm_.AllGatherRows(labels.contiguous(), rows_per_rank), range_);
+  const GlobalBatch all = GatherBatch({own_x, batch.own_norms, labels}, rows_per_rank, comm_);
+  batch.norms = all.norms;
+  std::vector<OwnTarget> targets = OwnTargets(all.labels, range_);
   batch.own_targets = static_cast<std::int64_t>(targets.size());
   std::vector<std::int64_t> sampled = SampledIdentities(targets);
-  shard_->SetBatch(x, std::move(targets), std::move(sampled));
+  shard_->SetBatch(all.x, std::move(targets), std::move(sampled));
   return batch;
 }
 
@@ -158,19 +157,21 @@ MarginHead::Loss MarginHead::Softmax(const std::vector<TargetLogit>& targets,
   at::Tensor largest_negative = pass.largest.clone();
   comm_.AllReduceMax(largest_negative);
   const at::Tensor largest = at::maximum(largest_negative, target_logits);
-  at::Tensor sum = pass.sum * (pass.largest - largest).exp();
-  comm_.AllReduceSum(sum);
-  sum.add_((target_logits - largest).exp());
+  // The maxima need a message of their own: the sums are taken relative to them. What bounds the
+  // mass by bin travels with the sums.
+  at::Tensor sums = (pass.sum * (pass.largest - largest).exp()).unsqueeze(0);
+  if (options_.mass_tolerance > 0) sums = at::cat({sums, pass.mass_by_bin});
+  comm_.AllReduceSum(sums);
+  const at::Tensor sum = sums[0].add_((target_logits - largest).exp());
   Loss loss;
   loss.log_sum_exp = largest + sum.log();
   loss.accuracy = (target_logits >= largest_negative).to(at::kDouble).mean().item<double>();
-  if (options_.mass_tolerance > 0) loss.skip_from = SkipFrom(pass.mass_by_bin);
+  if (options_.mass_tolerance > 0) loss.skip_from = SkipFrom(sums.slice(0, 1));
   return loss;
 }
 
-// The lowest bin from which on every sample stays within the tolerance, over all ranks.
-int MarginHead::SkipFrom(at::Tensor mass_by_bin) {
-  comm_.AllReduceSum(mass_by_bin);
+// The lowest bin from which on every sample stays within the tolerance; the mass is of all ranks.
+int MarginHead::SkipFrom(const at::Tensor& mass_by_bin) const {
   // Of this bin and those after it, for the sample that has most there.
   const at::Tensor dropped = std::get<0>(mass_by_bin.flip(0).cumsum(0).flip(0).max(1)).contiguous();
   int from = kBoundBins;
@@ -178,30 +179,27 @@ int MarginHead::SkipFrom(at::Tensor mass_by_bin) {
   return from;
 }
 
-RowUpdate MarginHead::NextUpdate(double lr) const {
-  const HeadShardOptions& shard = options_.shard;
-  RowUpdate update;
-  update.kind =
-      shard.optimizer == HeadOptimizer::kSgd ? RowUpdate::Kind::kSgd : RowUpdate::Kind::kAdamW;
-  update.lr = static_cast<float>(lr);
-  update.decay = static_cast<float>(shard.weight_decay);
-  update.momentum = static_cast<float>(shard.momentum);
-  update.beta1 = static_cast<float>(shard.beta1);
-  update.beta2 = static_cast<float>(shard.beta2);
-  update.epsilon = static_cast<float>(shard.epsilon);
-  update.inverse_correction1 = static_cast<float>(1 / (1 - std::pow(shard.beta1, state_.step + 1)));
-  update.inverse_correction2 = static_cast<float>(1 / (1 - std::pow(shard.beta2, state_.step + 1)));
-  return update;
+// LARS' ratio for what the rows of all ranks accumulated.
+double MarginHead::TrustRatioOfRows() {
+  at::Tensor squares = shard_->AccumulatedSquares();
+  comm_.AllReduceSum(squares);
+  const double weight_norm = std::sqrt(squares[0].item<double>());
+  const double gradient_norm = std::sqrt(squares[1].item<double>());
+  if (!std::isfinite(gradient_norm)) {
+    throw NonFiniteError(fmt::format("the norm of the head's gradient is {}", gradient_norm));
+  }
+  return TrustRatio(options_.shard.trust_coefficient, weight_norm, gradient_norm,
+                    options_.shard.weight_decay);
 }
 
 HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& labels,
                                const std::vector<std::int64_t>& rows_per_rank, double weight,
                                const RowUpdate& update) {
   const at::NoGradGuard no_grad;
-  CheckFinite(embeddings, "the embedding", state_.step, comm_.rank());
   const Batch batch = Gather(embeddings, labels, rows_per_rank);
   const auto samples = static_cast<std::int64_t>(batch.norms.size());
 
+  const MarginState state_before = state_;
   at::Tensor z = shard_->TargetLogits(options_.margin.scale);
   comm_.AllReduceSum(z);
   const double* z_data = z.const_data_ptr<double>();
@@ -210,7 +208,9 @@ HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& l
   std::vector<float> hard;
   const NegativeRule rule = Negatives(targets, &hard);
   const Loss loss = Softmax(targets, rule);
-  CheckFinite(loss.log_sum_exp, "the softmax", state_.step, comm_.rank());
+  if (!loss.log_sum_exp.isfinite().all().item<bool>()) state_ = state_before;
+  CheckFinite({loss.log_sum_exp.const_data_ptr<double>(), static_cast<std::size_t>(samples)},
+              "the softmax", rows_per_rank);
 
   // d loss / d: the targets' z, and the norms beyond z.
   const double share = weight / static_cast<double>(samples);
@@ -259,7 +259,13 @@ HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& l
 
 HeadStepResult MarginHead::Step(const at::Tensor& embeddings, const at::Tensor& labels,
                                 const std::vector<std::int64_t>& rows_per_rank, double lr) {
-  HeadStepResult result = Run(embeddings, labels, rows_per_rank, 1, NextUpdate(lr));
+  if (options_.shard.optimizer == HeadOptimizer::kLars) {
+    HeadStepResult result = Accumulate(embeddings, labels, rows_per_rank, 1);
+    Update(lr);
+    return result;
+  }
+  HeadStepResult result =
+      Run(embeddings, labels, rows_per_rank, 1, MakeRowUpdate(options_.shard, lr, state_.step));
   ++state_.step;
   return result;
 }
@@ -272,8 +278,12 @@ HeadStepResult MarginHead::Accumulate(const at::Tensor& embeddings, const at::Te
   return Run(embeddings, labels, rows_per_rank, weight, update);
 }
 
+void MarginHead::DropAccumulated() { shard_->DropAccumulated(); }
+
 void MarginHead::Update(double lr) {
-  shard_->ApplyAccumulated(NextUpdate(lr));
+  const bool lars = options_.shard.optimizer == HeadOptimizer::kLars;
+  const double trust_ratio = lars ? TrustRatioOfRows() : 1;
+  shard_->ApplyAccumulated(MakeRowUpdate(options_.shard, lr, state_.step, trust_ratio));
   ++state_.step;
 }
 

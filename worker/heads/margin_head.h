@@ -44,10 +44,13 @@ class MarginHead final : public Head {
   // neither logits [B, C] nor the gradient [C, D] ever exist.
   HeadStepResult Step(const at::Tensor& embeddings, const at::Tensor& labels,
                       const std::vector<std::int64_t>& rows_per_rank, double lr) override;
-  // Accumulates the gradient, a [C, D] float32.
+  // Accumulates the gradient, a [C, D] float32. With LARS, whose rate needs the norm of all of it,
+  // Step does so, too.
   HeadStepResult Accumulate(const at::Tensor& embeddings, const at::Tensor& labels,
                             const std::vector<std::int64_t>& rows_per_rank, double weight) override;
+  // With LARS throws NonFiniteError if the gradient's norm is not finite.
   void Update(double lr) override;
+  void DropAccumulated() override;
 
   IdentityRange range() const override { return range_; }
   // HeadShard::RowTensors.
@@ -70,8 +73,8 @@ class MarginHead final : public Head {
   std::vector<std::int64_t> SampledIdentities(const std::vector<OwnTarget>& targets) const;
   NegativeRule Negatives(const std::vector<TargetLogit>& targets, std::vector<float>* hard) const;
   Loss Softmax(const std::vector<TargetLogit>& targets, const NegativeRule& rule);
-  int SkipFrom(at::Tensor mass_by_bin);
-  RowUpdate NextUpdate(double lr) const;
+  int SkipFrom(const at::Tensor& mass_by_bin) const;
+  double TrustRatioOfRows();
 
   MarginHeadOptions options_;
   IdentityRange range_;

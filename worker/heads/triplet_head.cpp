@@ -10,7 +10,7 @@
 #include "common/base/error.h"
 #include "common/base/random.h"
 #include "worker/comm/communicator.h"
-#include "worker/heads/finite.h"
+#include "worker/heads/global_batch.h"
 
 namespace fr {
 namespace {
@@ -101,15 +101,13 @@ TripletSums TripletHead::MineOwnAnchors(const Batch& batch, at::Tensor* by_direc
 HeadStepResult TripletHead::Run(const at::Tensor& embeddings, const at::Tensor& labels,
                                 const std::vector<std::int64_t>& rows_per_rank, double weight) {
   const at::NoGradGuard no_grad;
-  const auto steps = static_cast<double>(step_);
-  CheckFinite(embeddings, "the embedding", steps, comm_.rank());
   const at::Tensor norms = embeddings.norm(2, 1, /*keepdim=*/true).clamp_min_(kMinNorm);
-  CheckFinite(norms, "the embedding's length", steps, comm_.rank());
   const at::Tensor own = (embeddings / norms).contiguous();
+  const GlobalBatch all = GatherBatch({own, norms, labels}, rows_per_rank, comm_);
 
   Batch batch;
-  batch.directions = comm_.AllGatherRows(own, rows_per_rank);
-  batch.labels = comm_.AllGatherRows(labels.contiguous(), rows_per_rank);
+  batch.directions = all.x;
+  batch.labels = all.labels;
   batch.first =
       std::accumulate(rows_per_rank.begin(), rows_per_rank.begin() + comm_.rank(), std::int64_t{0});
   batch.count = rows_per_rank[comm_.rank()];

@@ -48,6 +48,7 @@ class TripletHead final : public Head {
   HeadStepResult Accumulate(const at::Tensor& embeddings, const at::Tensor& labels,
                             const std::vector<std::int64_t>& rows_per_rank, double weight) override;
   void Update(double lr) override;
+  void DropAccumulated() override {}
 
   IdentityRange range() const override { return {}; }
   std::vector<std::pair<std::string, at::Tensor>> RowTensors() override { return {}; }

@@ -40,10 +40,10 @@ struct AnchorView {
 // Sums over anchors; doubles, for they are added over ranks (counts stay exact to 2^53).
 struct TripletSums {
   double loss = 0;
-  double chosen = 0;      // triplets that the mean is over
-  double active = 0;      // of these, that cost something
-  double candidates = 0;  // what could be chosen: kSemiHard: anchors with a positive; kHard:
-                          // anchors with a positive and a negative; kAll: triplets
+  double chosen = 0;       // triplets that the mean is over
+  double active = 0;       // of these, that cost something
+  double candidates = 0;   // what could be chosen: kSemiHard: anchors with a positive; kHard:
+                           // anchors with a positive and a negative; kAll: triplets
   double anchors = 0;      // that have a positive in the batch
   double nearest_own = 0;  // of these: the nearest other image is one (rank-1)
 

@@ -20,6 +20,8 @@ class FlatParameters {
 
   at::Tensor& values() { return values_; }        // [n] float32
   at::Tensor& gradients() { return gradients_; }  // [n] float32
+  const at::Tensor& values() const { return values_; }
+  const at::Tensor& gradients() const { return gradients_; }
 
   struct Entry {
     std::string name;

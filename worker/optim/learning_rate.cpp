@@ -25,6 +25,8 @@ double LearningRate(const OptimizerSpec& spec, std::int64_t step, std::int64_t t
     }
     case ScheduleType::cosine:
       return spec.lr() * (1 + std::cos(std::numbers::pi * progress)) / 2;
+    case ScheduleType::constant:
+      break;
   }
   return spec.lr();
 }

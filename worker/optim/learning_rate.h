@@ -12,6 +12,7 @@ namespace fr {
 //   polynomial  lr (1 - t)^power
 //   step        lr gamma^(number of schedule.steps <= step)
 //   cosine      lr (1 + cos(pi t)) / 2
+//   constant    lr
 double LearningRate(const OptimizerSpec& spec, std::int64_t step, std::int64_t total_steps);
 
 }  // namespace fr

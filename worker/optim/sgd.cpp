@@ -1,55 +1,55 @@
 #include "worker/optim/sgd.h"
 
-#include <algorithm>
-#include <cmath>
+#include <torch/torch.h>
 
-#include <fmt/format.h>
-
-#include <ATen/Parallel.h>
-
-#include "common/base/error.h"
-#include "worker/simd.h"
+#include "worker/optim/flat_pieces.h"
+#include "worker/optim/updates.h"
 
 namespace fr {
 namespace {
 
-constexpr std::int64_t kGrainElements = 64 * 1024;
+class Sgd final : public Optimizer {
+ public:
+  Sgd(const OptimizerSpec& spec, const FlatParameters& parameters)
+      : momentum_(spec.momentum()),
+        nesterov_(spec.nesterov()),
+        decays_(WeightDecays(spec, parameters)),
+        pieces_(parameters.entries()),
+        velocity_(at::zeros_like(parameters.values())) {}
 
-FR_SIMD_CLONES
-void Update(float* value, float* gradient, float* velocity, std::int64_t size, float scale,
-            float lr, float momentum, float weight_decay) {
-#pragma omp simd
-  for (std::int64_t i = 0; i < size; ++i) {
-    velocity[i] = momentum * velocity[i] + scale * gradient[i] + weight_decay * value[i];
-    value[i] -= lr * velocity[i];
-    gradient[i] = 0;
+  void Step(FlatParameters& parameters, const StepInputs& inputs) override {
+    MomentumRule common;
+    common.scale = static_cast<float>(inputs.gradient_scale);
+    common.momentum = static_cast<float>(momentum_);
+    common.by_momentum = static_cast<float>(nesterov_ ? inputs.lr * momentum_ : inputs.lr);
+    common.by_gradient = static_cast<float>(nesterov_ ? inputs.lr : 0.0);
+    auto* w = parameters.values().mutable_data_ptr<float>();
+    auto* g = parameters.gradients().mutable_data_ptr<float>();
+    auto* v = velocity_.mutable_data_ptr<float>();
+    pieces_.ForEach([&](std::size_t i) {
+      const auto& [begin, end, parameter] = pieces_[i];
+      MomentumRule rule = common;
+      rule.decay = static_cast<float>(decays_[parameter]);
+      UpdateByMomentum(w + begin, g + begin, v + begin, end - begin, rule);
+    });
   }
-}
+
+  std::vector<std::pair<std::string, at::Tensor>> State() override {
+    return {{"momentum", velocity_}};
+  }
+
+ private:
+  double momentum_;
+  bool nesterov_;
+  std::vector<double> decays_;
+  FlatPieces pieces_;
+  at::Tensor velocity_;
+};
 
 }  // namespace
 
-Sgd::Sgd(const SgdOptions& options, std::int64_t size)
-    : options_(options), momentum_(at::zeros({size}, at::kFloat)) {}
-
-double Sgd::Step(at::Tensor& values, at::Tensor& gradients, double lr) {
-  const double norm = gradients.norm(2, at::kDouble).item<double>();
-  if (!std::isfinite(norm)) {
-    throw Error(ErrorCode::kDataLoss,
-                fmt::format("the norm of the backbone's gradient is {}: the training diverged; "
-                            "lower optimizer.lr or lengthen optimizer.schedule.warmup_steps",
-                            norm));
-  }
-  const double scale =
-      options_.clip_norm > 0 ? std::min(1.0, options_.clip_norm / (norm + 1e-6)) : 1.0;
-  float* value = values.mutable_data_ptr<float>();
-  float* gradient = gradients.mutable_data_ptr<float>();
-  float* velocity = momentum_.mutable_data_ptr<float>();
-  at::parallel_for(0, values.numel(), kGrainElements, [&](std::int64_t begin, std::int64_t end) {
-    Update(value + begin, gradient + begin, velocity + begin, end - begin,
-           static_cast<float>(scale), static_cast<float>(lr), static_cast<float>(options_.momentum),
-           static_cast<float>(options_.weight_decay));
-  });
-  return norm;
+std::unique_ptr<Optimizer> MakeSgd(const OptimizerSpec& spec, const FlatParameters& parameters) {
+  return std::make_unique<Sgd>(spec, parameters);
 }
 
 }  // namespace fr

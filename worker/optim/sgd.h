@@ -1,33 +1,16 @@
 #pragma once
-// SGD with momentum over flat buffers: g' = g clip + decay w; v = momentum v + g'; w -= lr v
-// (PyTorch's torch.optim.SGD without dampening and Nesterov).
+// Stochastic gradient descent with momentum, as torch.optim.SGD without dampening:
+//   G = scale g + decay w
+//   v = momentum v + G
+//   w -= lr v                    or, with Nesterov's momentum, w -= lr (G + momentum v)
 
-#include <torch/torch.h>
+#include <memory>
+
+#include "worker/optim/optimizer.h"
 
 namespace fr {
 
-struct SgdOptions {
-  double momentum = 0.9;
-  double weight_decay = 5e-4;
-  double clip_norm =
-      0;  // 0: no clipping; else gradients are scaled by min(1, clip_norm / (norm + 1e-6)) first
-};
-
-class Sgd {
- public:
-  // `size` elements; momentum starts at zero.
-  Sgd(const SgdOptions& options, std::int64_t size);
-
-  // Updates `values` [size] float32 from `gradients` [size] float32 in one pass and sets the
-  // gradients to zero. Returns the gradients' norm before clipping. A norm that is not finite
-  // throws Error(kDataLoss) and changes nothing.
-  double Step(at::Tensor& values, at::Tensor& gradients, double lr);
-
-  at::Tensor& momentum() { return momentum_; }  // [size] float32
-
- private:
-  SgdOptions options_;
-  at::Tensor momentum_;
-};
+// State: "momentum" (v).
+std::unique_ptr<Optimizer> MakeSgd(const OptimizerSpec& spec, const FlatParameters& parameters);
 
 }  // namespace fr

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <thread>
 #include <utility>
@@ -67,12 +68,10 @@ class CoordinatorLink : public RunLink {
     body->set_host(HostName());
     body->set_pid(getpid());
     const Reply reply = CallPatiently(client_, request, patience_ms_);
-    Assignment assignment{reply.get_assignment().spec(), reply.get_assignment().run_dir(), {}};
-    if (reply.get_assignment().has_resume_from()) {
-      assignment.resume_from = reply.get_assignment().resume_from();
-    }
+    const GetAssignmentReply& given = reply.get_assignment();
     deliverer_ = std::jthread([this](const std::stop_token& stop) { Deliver(stop); });
-    return assignment;
+    return {
+        given.spec(), given.run_dir(), {given.resume_from().begin(), given.resume_from().end()}};
   }
 
   ShardPlan Plan(std::int64_t num_identities, std::int64_t bytes_per_identity,

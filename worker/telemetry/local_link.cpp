@@ -1,5 +1,6 @@
 // RunLink of a stand-alone run: a RunStore in the run directory, and lines on standard output.
 
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
@@ -34,16 +35,15 @@ class LocalLink : public RunLink {
     record_.set_attempt(record_.attempt() + 1);
     record_.set_started_ms(UnixMillis());
     record_.clear_ended_ms();
-    Assignment assignment{record_.spec(), run_dir_.string(), {}};
-    const std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(kJob);
+    std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(kJob);
+    std::reverse(checkpoints.begin(), checkpoints.end());
     std::string reason = fmt::format("started on {} ranks", world_size);
     if (!checkpoints.empty()) {
-      assignment.resume_from = checkpoints.back();
-      reason += fmt::format(" from the checkpoint of step {}", checkpoints.back().step());
+      reason += fmt::format(" from the checkpoint of step {}", checkpoints.front().step());
     }
     Change(JobState::RUNNING, reason);
     spdlog::info("{}: {}", run_dir_.string(), reason);
-    return assignment;
+    return {record_.spec(), run_dir_.string(), std::move(checkpoints)};
   }
 
   ShardPlan Plan(std::int64_t num_identities, std::int64_t bytes_per_identity,
@@ -72,11 +72,8 @@ class LocalLink : public RunLink {
 
   void CommitCheckpoint(const CheckpointManifest& manifest) override {
     std::vector<CheckpointManifest> checkpoints = store_.Checkpoints(kJob);
-    std::erase_if(checkpoints,
-                  [&](const CheckpointManifest& other) { return other.step() >= manifest.step(); });
-    checkpoints.push_back(manifest);
     StoreBatch batch;
-    batch.PutCheckpoint(kJob, manifest);
+    batch.PutCheckpoint(kJob, AddCheckpoint(&checkpoints, manifest));
     const std::vector<std::int64_t> retired =
         RetiredCheckpoints(checkpoints, record_.spec().checkpoint());
     for (const std::int64_t step : retired) batch.DeleteCheckpoint(kJob, step);

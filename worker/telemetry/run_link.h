@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +18,8 @@ namespace fr {
 struct Assignment {
   JobSpec spec;
   std::string run_dir;
-  std::optional<CheckpointManifest> resume_from;
+  // Every committed checkpoint, latest first: a damaged one is passed over for the one before.
+  std::vector<CheckpointManifest> resume_from;
 };
 
 // Used by one thread.
@@ -48,8 +48,8 @@ class RunLink {
 std::unique_ptr<RunLink> MakeCoordinatorLink(const std::string& address, const std::string& job_id,
                                              int attempt, std::int64_t patience_ms);
 
-// Stand-alone: a RunStore at <run_dir>/store, job number 1. Continues from the last committed
-// checkpoint found there, and applies checkpoint.keep.
+// Stand-alone: a RunStore at <run_dir>/store, job number 1. Continues from the checkpoints
+// committed there, and applies checkpoint.keep.
 std::unique_ptr<RunLink> MakeLocalLink(const JobSpec& spec, const std::string& run_dir);
 
 }  // namespace fr

@@ -72,6 +72,29 @@ MarginOptions Margin(const LossSpec& loss) {
   return options;
 }
 
+HeadOptimizer HeadOptimizerOf(OptimizerType type) {
+  switch (type) {
+    case OptimizerType::sgd:
+      return HeadOptimizer::kSgd;
+    case OptimizerType::adamw:
+      return HeadOptimizer::kAdamW;
+    case OptimizerType::lars:
+      return HeadOptimizer::kLars;
+  }
+  return HeadOptimizer::kSgd;
+}
+
+void SetOptimizer(const OptimizerSpec& spec, HeadShardOptions* options) {
+  options->optimizer = HeadOptimizerOf(spec.type());
+  options->momentum = spec.momentum();
+  options->nesterov = spec.nesterov();
+  options->weight_decay = spec.weight_decay();
+  options->beta1 = spec.beta1();
+  options->beta2 = spec.beta2();
+  options->epsilon = spec.epsilon();
+  options->trust_coefficient = spec.trust_coefficient();
+}
+
 TripletMining MiningOf(TripletSpec::Mining mining) {
   switch (mining) {
     case TripletSpec::semi_hard:
@@ -94,8 +117,7 @@ MarginHeadOptions HeadOptions(const JobSpec& spec) {
   options.shard.embedding_size = spec.model().embedding_size();
   options.shard.sub_centers = spec.loss().sub_centers();
   options.shard.bf16_products = spec.loss().precision() == Precision::bf16;
-  options.shard.momentum = spec.optimizer().momentum();
-  options.shard.weight_decay = spec.optimizer().weight_decay();
+  SetOptimizer(spec.optimizer(), &options.shard);
   options.shard.seed = spec.train().seed();
   return options;
 }

@@ -45,9 +45,10 @@ class Trainer {
   explicit Trainer(const TrainerInputs& inputs);
   ~Trainer();
 
-  // Continues from `manifest` instead of the beginning. Throws Error(kDataLoss) for a checkpoint
-  // that is damaged or belongs to another network or set of identities.
-  void Restore(const CheckpointManifest& manifest);
+  // Continues from the first of `manifests` that can be read, instead of the beginning: what is
+  // damaged is named in the log, and the next one is taken. Throws Error(kDataLoss) when none can
+  // be, or when one belongs to another network or set of identities.
+  void Restore(const std::vector<CheckpointManifest>& manifests);
 
   // Begins with the backbone that the job's model.pretrained names; a no-op where it names none.
   // Throws as ApplyPretrained does.
@@ -59,24 +60,28 @@ class Trainer {
 
  private:
   struct Parts;
-  struct Interval;
 
   void TrainStep();
+  void CountSkipped(bool skipped);
+  void Trace();
+  Progress Position() const;
   void ReportInterval();
   void Report(const std::vector<MetricPoint>& points, const Progress& progress);
   void ValidateAll();
-  void WriteAndCommitCheckpoint();
+  void StartCheckpoint();
+  void CommitFinishedCheckpoint(bool wait);
   std::int64_t total_steps() const;
   bool Due(std::int64_t every) const;
 
   TrainerInputs inputs_;
   std::int64_t total_batch_ = 0;
-  std::int64_t step_ = 0;  // optimizer steps done
+  std::int64_t step_ = 0;        // optimizer steps done, those left out with them
+  std::int64_t first_step_ = 0;  // of this start
   std::int64_t last_step_ = 0;
+  std::int64_t skipped_in_a_row_ = 0;
   SamplePosition position_;
   std::vector<ValidationResult> validation_;  // the latest of each set
   std::unique_ptr<Parts> parts_;
-  std::unique_ptr<Interval> interval_;
 };
 
 }  // namespace fr

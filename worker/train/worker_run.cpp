@@ -61,7 +61,8 @@ std::string Pack(const std::optional<Assignment>& assignment) {
   GetAssignmentReply reply;
   *reply.mutable_spec() = assignment->spec;
   reply.set_run_dir(assignment->run_dir);
-  if (assignment->resume_from) *reply.mutable_resume_from() = *assignment->resume_from;
+  reply.mutable_resume_from()->Assign(assignment->resume_from.begin(),
+                                      assignment->resume_from.end());
   return reply.SerializeAsString();
 }
 
@@ -71,9 +72,8 @@ std::optional<Assignment> Unpack(const std::string& bytes) {
   if (!reply.ParseFromString(bytes)) {
     throw Error(ErrorCode::kInternal, "rank 0 sent an assignment that cannot be read");
   }
-  Assignment assignment{reply.spec(), reply.run_dir(), std::nullopt};
-  if (reply.has_resume_from()) assignment.resume_from = reply.resume_from();
-  return assignment;
+  return Assignment{
+      reply.spec(), reply.run_dir(), {reply.resume_from().begin(), reply.resume_from().end()}};
 }
 
 // Memory that each rank offers to the head: an equal share of half of what its machine has free,
@@ -85,13 +85,18 @@ std::vector<std::int64_t> HeadCapacities(Communicator& comm) {
   return std::vector<std::int64_t>(offers.size(), *std::min_element(offers.begin(), offers.end()));
 }
 
+// Of a head's row, or rows, with the optimizer's state.
+std::int64_t BytesPerIdentity(const JobSpec& spec) {
+  if (spec.loss().type() == LossType::triplet)
+    return 1;  // there are no rows; some size must be said
+  const int copies = spec.optimizer().type() == OptimizerType::adamw ? 3 : 2;
+  return copies * static_cast<std::int64_t>(sizeof(float)) * spec.model().embedding_size() *
+         spec.loss().sub_centers();
+}
+
 ShardPlan AgreeOnPlan(RunLink* link, const JobSpec& spec, std::int64_t num_identities,
                       Communicator& comm) {
-  // A row of weights and one of momentum; triplets have neither, and a plan still says who is who.
-  const std::int64_t bytes_per_identity =
-      spec.loss().type() == LossType::triplet
-          ? 1
-          : 2 * static_cast<std::int64_t>(sizeof(float)) * spec.model().embedding_size();
+  const std::int64_t bytes_per_identity = BytesPerIdentity(spec);
   const std::vector<std::int64_t> capacities = HeadCapacities(comm);
   std::string bytes;
   if (link != nullptr) {
@@ -116,12 +121,16 @@ std::vector<NamedVerificationSet> OpenVerificationSets(const DataSpec& data) {
 void Train(const Assignment& assignment, RunLink* link, Communicator& comm) {
   const JobSpec& spec = assignment.spec;
   at::set_num_threads(spec.resources().threads_per_worker());
+  if (spec.train().deterministic()) {
+    comm.SetDeterministic(true);
+    at::globalContext().setDeterministicMkldnn(true);
+  }
   const auto training_set = OpenTrainingSet(spec.data().train());
   const std::vector<NamedVerificationSet> verification_sets = OpenVerificationSets(spec.data());
   const ShardPlan plan = AgreeOnPlan(link, spec, training_set->num_identities(), comm);
   Trainer trainer({spec, *training_set, verification_sets, plan, assignment.run_dir, comm, link});
-  if (assignment.resume_from) {
-    trainer.Restore(*assignment.resume_from);
+  if (!assignment.resume_from.empty()) {
+    trainer.Restore(assignment.resume_from);
   } else {
     trainer.StartFromPretrained();
   }

@@ -83,6 +83,28 @@ TEST_F(LoaderTest, TheOrderIsAFunctionOfThePosition) {
   }
 }
 
+// A step of two batches is not begun with images for one: of 15 images, three times 2 + 2 are used.
+TEST_F(LoaderTest, AnEpochEndsWithAWholeStep) {
+  const RecordSet set(path());
+  LoaderOptions options;
+  options.total_batch = options.slice_end = 2;
+  options.batches_per_step = 2;
+  Loader parts(set, options);
+  options.total_batch = options.slice_end = 4;
+  options.batches_per_step = 1;
+  Loader whole(set, options);
+  Batch step;
+  Batch first;
+  Batch second;
+  for (int i = 0; i < 8; ++i) {
+    whole.Next(&step);
+    parts.Next(&first);
+    parts.Next(&second);
+    first.images.insert(first.images.end(), second.images.begin(), second.images.end());
+    EXPECT_EQ(first.images, step.images) << "step " << i;
+  }
+}
+
 TEST_F(LoaderTest, ABrokenImageEndsTheLoaderWithItsName) {
   const auto other = set_.directory() / "broken";
   RecordSetWriter writer(other);

@@ -17,7 +17,7 @@
 #include "worker/backbones/run/compute_node.h"
 #include "worker/backbones/run/inference_plan.h"
 #include "worker/backbones/run/torch_script.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
 
 namespace fr {
 namespace {
@@ -117,7 +117,7 @@ struct Outcome {
 class BackboneTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (Communicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
+    if (MpiCommunicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
     torch::manual_seed(7);
     images_ = torch::randn({5, 3, 16, 16});
     embedding_gradients_ = torch::randn({5, 10});
@@ -173,6 +173,62 @@ TEST_F(BackboneTest, GradientsAddUp) {
   plan.Forward(images_);
   plan.Backward(embedding_gradients_);
   EXPECT_LT(Difference(net.state.trained().gradients(), 2 * once), 1e-5);
+}
+
+// What was told to be final.
+struct Announcements {
+  explicit Announcements(FlatParameters& parameters)
+      : gradients(parameters.gradients()),
+        times(at::zeros_like(gradients)),
+        values(at::zeros_like(gradients)) {}
+
+  GradientsReady Listener() {
+    return [this](std::int64_t begin, std::int64_t end) {
+      times.slice(0, begin, end).add_(1);
+      values.slice(0, begin, end).copy_(gradients.slice(0, begin, end));
+      order.push_back(begin);
+    };
+  }
+
+  at::Tensor gradients;
+  at::Tensor times;   // that each element was announced
+  at::Tensor values;  // that it had then
+  std::vector<std::int64_t> order;
+};
+
+void ExpectOnceAndFinal(const Announcements& announced, const std::string& what) {
+  EXPECT_TRUE(announced.times.eq(1).all().item<bool>()) << what;
+  EXPECT_TRUE(at::equal(announced.values, announced.gradients)) << what;
+  EXPECT_GT(announced.gradients.norm().item<double>(), 0) << what;
+}
+
+// Gradients may travel while the rest is computed: each is announced once and never changes again.
+TEST_F(BackboneTest, EveryFamilyAnnouncesEachGradientOnceWhenItIsFinal) {
+  for (const Network network :
+       {Network::r18, Network::mbf, Network::vit_t, Network::densenet121, Network::dpn68}) {
+    NetworkOptions options;
+    options.network = network;
+    Backbone backbone(options, {}, 3);
+    Announcements announced(backbone.parameters());
+    const at::Tensor embeddings = backbone.Forward(torch::randn({2, 3, 112, 112}));
+    backbone.Backward(torch::randn(embeddings.sizes()), announced.Listener());
+    ExpectOnceAndFinal(announced, Network_Name(network));
+    // From the back, as buckets are cut.
+    EXPECT_GT(announced.order.front(), announced.order.back()) << Network_Name(network);
+  }
+}
+
+TEST_F(BackboneTest, RecomputedBlocksAnnounceTheirGradientsToo) {
+  Net net(0.3);
+  TrainingOptions options;
+  options.recompute = true;
+  TrainingPlan plan(net.graph, net.state, options);
+  for (int pass = 0; pass < 2; ++pass) {  // the second adds to the first
+    plan.Forward(images_);
+    Announcements announced(net.state.trained());
+    plan.Backward(embedding_gradients_, announced.Listener());
+    ExpectOnceAndFinal(announced, "every kind of node");
+  }
 }
 
 // Random draws, too: a block that is computed again drops what it dropped before.
@@ -285,7 +341,7 @@ TEST_F(BackboneTest, TensorsAreLoadedStrictly) {
 // With batch norm over all ranks, a batch split over them is the batch: embeddings, and the sum of
 // the gradients.
 TEST(BackboneRanks, BatchNormOfAllRanksIsThatOfTheWholeBatch) {
-  Communicator comm;
+  MpiCommunicator comm;
   torch::manual_seed(7);
   const at::Tensor images = torch::randn({7, 3, 16, 16});
   const at::Tensor gradients = torch::randn({7, 10});
@@ -312,8 +368,9 @@ TEST(BackboneRanks, BatchNormOfAllRanksIsThatOfTheWholeBatch) {
 
 // Fewer images than ranks: who has none still takes part, and its tensors stay numbers.
 TEST(BackboneRanks, ARankMayHaveNoImages) {
-  Communicator comm;
-  for (Communicator* norm_comm : {&comm, static_cast<Communicator*>(nullptr)}) {
+  MpiCommunicator comm;
+  for (Communicator* norm_comm :
+       {static_cast<Communicator*>(&comm), static_cast<Communicator*>(nullptr)}) {
     Net net;
     TrainingOptions options;
     options.batch_norm_comm = norm_comm;

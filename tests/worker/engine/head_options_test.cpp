@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
 
 namespace fr {
 namespace {
@@ -52,7 +52,15 @@ TEST(HeadOptions, TheRestIsCarriedOver) {
   loss->set_mass_tolerance(1e-3);
   loss->set_precision(Precision::bf16);
   spec.mutable_train()->set_seed(9);
-  spec.mutable_optimizer()->set_momentum(0.8);
+  OptimizerSpec* optimizer = spec.mutable_optimizer();
+  optimizer->set_type(OptimizerType::lars);
+  optimizer->set_momentum(0.8);
+  optimizer->set_nesterov(true);
+  optimizer->set_weight_decay(0.02);
+  optimizer->set_beta1(0.7);
+  optimizer->set_beta2(0.97);
+  optimizer->set_epsilon(1e-5);
+  optimizer->set_trust_coefficient(0.01);
   const MarginHeadOptions options = HeadOptions(spec);
   EXPECT_TRUE(options.margin.straight_through);
   EXPECT_EQ(options.margin.filter_threshold, 0.4);
@@ -61,7 +69,14 @@ TEST(HeadOptions, TheRestIsCarriedOver) {
   EXPECT_EQ(options.mass_tolerance, 1e-3);
   EXPECT_TRUE(options.shard.bf16_products);
   EXPECT_EQ(options.shard.seed, 9U);
+  EXPECT_EQ(options.shard.optimizer, HeadOptimizer::kLars);
   EXPECT_EQ(options.shard.momentum, 0.8);
+  EXPECT_TRUE(options.shard.nesterov);
+  EXPECT_EQ(options.shard.weight_decay, 0.02);
+  EXPECT_EQ(options.shard.beta1, 0.7);
+  EXPECT_EQ(options.shard.beta2, 0.97);
+  EXPECT_EQ(options.shard.epsilon, 1e-5);
+  EXPECT_EQ(options.shard.trust_coefficient, 0.01);
 }
 
 TEST(HeadOptions, TripletsHaveFaceNetsMarginUnlessTheJobSaysOtherwise) {
@@ -79,7 +94,7 @@ TEST(HeadOptions, TripletsHaveFaceNetsMarginUnlessTheJobSaysOtherwise) {
 
 // Margins have a row an identity of the rank's range; triplets have none.
 TEST(MakeHead, IsOfTheJobsLoss) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   JobSpec spec;
   EXPECT_EQ(MakeHead(spec, {3, 7}, self)->range(), (IdentityRange{3, 7}));
   EXPECT_FALSE(MakeHead(spec, {3, 7}, self)->RowTensors().empty());

@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
 
 namespace {
 
@@ -37,7 +37,7 @@ class FailurePrinter : public testing::EmptyTestEventListener {
 int main(int argc, char** argv) {
   fr::MpiSession mpi(&argc, &argv);
   testing::InitGoogleTest(&argc, argv);
-  fr::Communicator comm;
+  fr::MpiCommunicator comm;
   if (comm.rank() != 0) {
     testing::TestEventListeners& listeners = testing::UnitTest::GetInstance()->listeners();
     delete listeners.Release(listeners.default_result_printer());

@@ -10,7 +10,8 @@
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
+#include "worker/comm/recorder.h"
 
 namespace fr {
 namespace {
@@ -106,11 +107,19 @@ struct Naive {
     return others.scatter(1, own, psi) * scale;
   }
 
+  // `trust_ratio` is LARS' (arXiv:1708.03888).
   void Move(at::Tensor* w, at::Tensor* m, at::Tensor* v, const at::Tensor& g, double decay,
-            double lr) const {
-    if (options.shard.optimizer == HeadOptimizer::kSgd) {
-      *m = options.shard.momentum * *m + g + decay * *w;
-      *w = *w - lr * *m;
+            double lr, double trust_ratio) const {
+    const HeadShardOptions& shard = options.shard;
+    if (shard.optimizer == HeadOptimizer::kSgd) {
+      const at::Tensor decayed = g + decay * *w;
+      *m = shard.momentum * *m + decayed;
+      *w = *w - lr * (shard.nesterov ? decayed + shard.momentum * *m : *m);
+      return;
+    }
+    if (shard.optimizer == HeadOptimizer::kLars) {
+      *m = shard.momentum * *m + lr * trust_ratio * (g + decay * *w);
+      *w = *w - *m;
       return;
     }
     *m = 0.9 * *m + 0.1 * g;
@@ -135,12 +144,16 @@ struct Naive {
     embedding_gradients = x.grad();
     const at::NoGradGuard no_grad;
     const at::Tensor before[] = {weight, first, second};
-    Move(&weight, &first, &second, w.grad(), options.shard.weight_decay, lr);
     const at::Tensor rows = taking_part.view({-1, 1, 1});
+    const double decay = options.shard.weight_decay;
+    const double length = (weight * rows).norm().item<double>();
+    const double trust_ratio = options.shard.trust_coefficient * length /
+                               (w.grad().norm().item<double>() + decay * length);
+    Move(&weight, &first, &second, w.grad(), decay, lr, trust_ratio);
     weight = torch::where(rows, weight, before[0]);
     first = torch::where(rows, first, before[1]);
     second = torch::where(rows, second, before[2]);
-    if (options.margin.bias) Move(&bias, &bias_first, &bias_second, b.grad(), 0, lr);
+    if (options.margin.bias) Move(&bias, &bias_first, &bias_second, b.grad(), 0, lr, 1);
     ++step;
   }
 };
@@ -254,11 +267,11 @@ class MarginHeadCase : public testing::TestWithParam<Case> {};
 // optimizer state.
 TEST_P(MarginHeadCase, AgreesWithTheFormula) {
   const Case& c = GetParam();
-  Communicator comm;
+  MpiCommunicator comm;
   const Layout layout(c, comm.rank(), comm.world_size());
   MarginHead head(c.options, layout.range, comm);
   // One rank alone holds all rows: initial weights are by identity.
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   MarginHead whole = WholeHead(c, self);
   Naive naive(c.options, Row(whole, "weight"), c.identities);
   const at::Tensor everybody = torch::ones({c.identities}, torch::kBool);
@@ -283,6 +296,12 @@ TEST_P(MarginHeadCase, AgreesWithTheFormula) {
       EXPECT_DOUBLE_EQ(result.accuracy, naive.accuracy);
     }
   }
+}
+
+void UseLars(Case& c) {
+  c.options.shard.optimizer = HeadOptimizer::kLars;
+  c.options.shard.weight_decay = 0.05;
+  c.options.shard.trust_coefficient = 0.2;
 }
 
 std::vector<Case> Cases() {
@@ -335,6 +354,27 @@ std::vector<Case> Cases() {
              c.lr = 1e-3;
              c.tolerance = 1e-4;  // g / sqrt(g^2) of gradients near 0
            }),
+      Make("Nesterov", T::kArcFace, [](Case& c) { c.options.shard.nesterov = true; }),
+      Make("NesterovWithBias", T::kSoftmax,
+           [](Case& c) {
+             c.norm = 40, c.options.margin.bias = true, c.options.shard.nesterov = true;
+           }),
+      Make("Lars", T::kArcFace, UseLars),
+      Make("LarsWithBias", T::kSoftmax,
+           [](Case& c) {
+             UseLars(c);
+             c.norm = 40, c.options.margin.bias = true;
+           }),
+      Make("LarsSubCenters", T::kArcFace,
+           [](Case& c) {
+             UseLars(c);
+             c.options.shard.sub_centers = 3;
+           }),
+      Make("LarsEmptyRanks", T::kCosFace,
+           [](Case& c) {
+             UseLars(c);
+             c.all_on_last = true, c.identities = 40;
+           }),
       Make("BFloat16", T::kArcFace,
            [](Case& c) {
              c.options.margin.scale = 16;
@@ -373,7 +413,7 @@ INSTANTIATE_TEST_SUITE_P(Heads, MarginHeadCase, testing::ValuesIn(Cases()),
 // The gradient with respect to the embeddings against central differences of the loss, through
 // what every margin does with the norm and the angle.
 TEST(MarginHead, GradientIsThatOfTheLoss) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const MarginType type :
        {MarginType::kSoftmax, MarginType::kSphereFace, MarginType::kCosFace, MarginType::kArcFace,
         MarginType::kCurricularFace, MarginType::kMagFace}) {
@@ -405,15 +445,14 @@ TEST(MarginHead, GradientIsThatOfTheLoss) {
 
 // Sampled steps are steps of the formula over the identities that take part: all of the batch, and
 // of the others the same ones at any number of ranks. The rest stays, momentum included.
-TEST(MarginHead, SampledIdentitiesAloneTakePart) {
-  Communicator comm;
-  Case c = Make("", MarginType::kArcFace, [](Case& k) {
-    k.identities = 211;
-    k.options.sample_rate = 0.3;
-  });
+void ExpectSampledSteps(const std::function<void(Case&)>& change) {
+  MpiCommunicator comm;
+  Case c = Make("", MarginType::kArcFace, change);
+  c.identities = 211;
+  c.options.sample_rate = 0.3;
   const Layout layout(c, comm.rank(), comm.world_size());
   MarginHead head(c.options, layout.range, comm);
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   MarginHead whole = WholeHead(c, self);
   Naive naive(c.options, Row(whole, "weight"), c.identities);
   torch::manual_seed(9);
@@ -433,11 +472,19 @@ TEST(MarginHead, SampledIdentitiesAloneTakePart) {
   EXPECT_NEAR(share, 0.3 + 12.0 / 211 * 0.7, 0.08);
 }
 
+TEST(MarginHead, SampledIdentitiesAloneTakePart) {
+  ExpectSampledSteps([](Case&) {});
+}
+
+// LARS' norms, too, are those of the rows that take part.
+TEST(MarginHead, SampledIdentitiesAloneCountForLars) { ExpectSampledSteps(UseLars); }
+
 // Two halves of a batch, accumulated, are the whole batch; and the unfused update is the fused one.
 TEST(MarginHead, AccumulatedGradientsAreThoseOfTheWholeBatch) {
-  for (const HeadOptimizer optimizer : {HeadOptimizer::kSgd, HeadOptimizer::kAdamW}) {
+  for (const HeadOptimizer optimizer :
+       {HeadOptimizer::kSgd, HeadOptimizer::kAdamW, HeadOptimizer::kLars}) {
     for (const double sample_rate : {1.0, 0.4}) {
-      Communicator self(Communicator::Self{});
+      MpiCommunicator self(MpiCommunicator::Self{});
       const Case c = Make("", MarginType::kArcFace, [&](Case& k) {
         k.options.shard.optimizer = optimizer;
         k.options.sample_rate = sample_rate;
@@ -474,9 +521,35 @@ TEST(MarginHead, AccumulatedGradientsAreThoseOfTheWholeBatch) {
   }
 }
 
+// A step that is given up has not been: rows, biases and momentum of the next one are what they
+// would have been.
+TEST(MarginHead, DiscardedGradientsLeaveNothing) {
+  MpiCommunicator self(MpiCommunicator::Self{});
+  for (const HeadOptimizer optimizer : {HeadOptimizer::kSgd, HeadOptimizer::kLars}) {
+    const Case c = Make("", MarginType::kSoftmax, [&](Case& k) {
+      k.options.margin.bias = true;
+      k.options.shard.optimizer = optimizer;
+    });
+    MarginHead head = WholeHead(c, self);
+    MarginHead expected = WholeHead(c, self);
+    torch::manual_seed(5);
+    const Inputs given_up = MakeInputs(c);
+    head.Accumulate(given_up.embeddings, given_up.labels, {c.batch}, 1);
+    head.DropAccumulated();
+    const Inputs in = MakeInputs(c);
+    for (MarginHead* one : {&head, &expected}) {
+      one->Accumulate(in.embeddings, in.labels, {c.batch}, 1);
+      one->Update(0.1);
+    }
+    for (const auto& [name, tensor] : expected.RowTensors()) {
+      EXPECT_TRUE(torch::equal(Row(head, name), tensor)) << name;
+    }
+  }
+}
+
 // What is dropped stays within the tolerance for every sample; what is kept is exact.
 TEST(MarginHead, DroppedMassStaysWithinItsTolerance) {
-  Communicator comm;
+  MpiCommunicator comm;
   for (const double tolerance : {1e-6, 1e-3, 1e-1}) {
     Case c = Make("", MarginType::kArcFace, [&](Case& k) {
       k.identities = 400;
@@ -511,7 +584,7 @@ TEST(MarginHead, DroppedMassStaysWithinItsTolerance) {
 
 // At the start of training every probability is small, and none may be taken for nothing.
 TEST(MarginHead, NothingIsDroppedWhereAllCountAlike) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   const Case c = Make("", MarginType::kNormalizedSoftmax, [](Case& k) {
     k.identities = 5000;
     k.options.margin.scale = 1e-3;  // p = 1 / 5000 each
@@ -527,7 +600,7 @@ TEST(MarginHead, NothingIsDroppedWhereAllCountAlike) {
 
 // Weights begin the same on any number of ranks.
 TEST(MarginHead, FirstWeightsAreByIdentity) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const std::int64_t sub_centers : {1, 3}) {
     Case c = Make("", MarginType::kArcFace,
                   [&](Case& k) { k.options.shard.sub_centers = sub_centers, k.identities = 10; });
@@ -543,7 +616,7 @@ TEST(MarginHead, FirstWeightsAreByIdentity) {
 
 // The margins' memory goes on where it was.
 TEST(MarginHead, StateIsCarriedOver) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const MarginType type :
        {MarginType::kAdaFace, MarginType::kCurricularFace, MarginType::kSphereFace}) {
     const Case c = Make("", type);
@@ -560,9 +633,9 @@ TEST(MarginHead, StateIsCarriedOver) {
   }
 }
 
-// An embedding that is no number ends the step, with the step, rank and row that have it.
+// An embedding that is no number ends the step, with the sample and the rank that have it.
 TEST(MarginHead, NotANumberIsNamed) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   const Case c = Make("", MarginType::kArcFace);
   MarginHead head = WholeHead(c, self);
   for (const float bad :
@@ -575,7 +648,7 @@ TEST(MarginHead, NotANumberIsNamed) {
       FAIL();
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
-      EXPECT_NE(std::string(error.what()).find("step 1, rank 0: the embedding of sample 1"),
+      EXPECT_NE(std::string(error.what()).find("the embedding of sample 1 of rank 0"),
                 std::string::npos)
           << error.what();
     }
@@ -585,7 +658,7 @@ TEST(MarginHead, NotANumberIsNamed) {
 
 // A row that is no number makes the softmax none: noticed in the same step, whatever the batch.
 TEST(MarginHead, ARowThatIsNoNumberIsNoticed) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   const Case c = Make("", MarginType::kArcFace);
   for (const char* kernels : {"avx512_bf16", "avx512", "avx2", "portable"}) {
     if (FindHeadKernels(kernels) == nullptr) continue;
@@ -602,7 +675,7 @@ TEST(MarginHead, ARowThatIsNoNumberIsNoticed) {
 
 // Cosines at one and minus one: finite, with every margin.
 TEST(MarginHead, ExtremeCosinesStayFinite) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const MarginType type :
        {MarginType::kNormalizedSoftmax, MarginType::kSphereFace, MarginType::kCosFace,
         MarginType::kArcFace, MarginType::kCombined, MarginType::kAdaFace,
@@ -619,7 +692,7 @@ TEST(MarginHead, ExtremeCosinesStayFinite) {
 }
 
 TEST(MarginHead, OptionsThatMakeNoSenseAreRefused) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   const std::vector<std::function<void(MarginHeadOptions&)>> changes{
       [](MarginHeadOptions& o) { o.margin.scale = 0; },
       [](MarginHeadOptions& o) {
@@ -633,6 +706,22 @@ TEST(MarginHead, OptionsThatMakeNoSenseAreRefused) {
     MarginHeadOptions options;
     change(options);
     EXPECT_THROW(MarginHead(options, {0, 10}, self), Error);
+  }
+}
+
+// Embeddings, norms and labels are one message: on many machines its latency counts, not its size.
+TEST(MarginHead, AStepGathersOnce) {
+  MpiCommunicator comm;
+  RecordingCommunicator recorder(comm);
+  MarginHeadOptions options;
+  options.shard.embedding_size = 8;
+  MarginHead head(options, {2 * comm.rank(), 2 * comm.rank() + 2}, recorder);
+  head.Step(torch::randn({3, 8}), torch::tensor({0, 1, 0}, torch::kInt64),
+            std::vector<std::int64_t>(static_cast<std::size_t>(comm.world_size()), 3), 0.1);
+  for (const CollectiveTotals& totals : recorder.Totals()) {
+    if (totals.name != "all_gather_rows") continue;
+    EXPECT_EQ(totals.calls, 1);
+    EXPECT_EQ(totals.bytes, 3 * (8 * 4 + 8 + 8));
   }
 }
 

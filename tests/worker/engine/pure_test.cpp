@@ -3,6 +3,7 @@
 #include <cmath>
 #include <numeric>
 #include <random>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -14,31 +15,66 @@
 namespace fr {
 namespace {
 
-OptimizerSpec Schedule(ScheduleType type, std::int64_t warmup = 0) {
-  OptimizerSpec spec;
-  spec.set_lr(0.1);
-  spec.mutable_schedule()->set_type(type);
-  spec.mutable_schedule()->set_warmup_steps(warmup);
-  return spec;
-}
+struct RateCase {
+  ScheduleType type;
+  std::int64_t warmup;
+  std::int64_t step;
+  double share;  // of the highest rate
+};
 
+// Of 110 steps; type step falls at 40 and 60, to a fifth each.
 TEST(LearningRate, FollowsItsFormulas) {
-  EXPECT_DOUBLE_EQ(LearningRate(Schedule(ScheduleType::polynomial), 0, 100), 0.1);
-  EXPECT_DOUBLE_EQ(LearningRate(Schedule(ScheduleType::polynomial), 50, 100), 0.1 * 0.25);
-  EXPECT_DOUBLE_EQ(LearningRate(Schedule(ScheduleType::cosine), 50, 100), 0.05);
-  OptimizerSpec step = Schedule(ScheduleType::step);
-  for (const std::int64_t fall : {10, 20}) step.mutable_schedule()->add_steps(fall);
-  EXPECT_DOUBLE_EQ(LearningRate(step, 9, 100), 0.1);
-  EXPECT_DOUBLE_EQ(LearningRate(step, 10, 100), 0.01);
-  EXPECT_DOUBLE_EQ(LearningRate(step, 99, 100), 0.001);
+  using enum ScheduleType;
+  for (const auto& [type, warmup, at, share] : std::vector<RateCase>{
+           {polynomial, 0, 0, 1},
+           {polynomial, 0, 55, 0.125},  // (1 - 1/2)^3
+           {polynomial, 0, 110, 0},
+           {polynomial, 0, 500, 0},  // a run that was made longer
+           {polynomial, 10, 10, 1},
+           {polynomial, 10, 60, 0.125},
+           {step, 0, 39, 1},
+           {step, 0, 40, 0.2},
+           {step, 0, 60, 0.04},
+           {step, 0, 109, 0.04},
+           {step, 10, 40, 0.2},  // falls are at steps of the run, warm-up or not
+           {cosine, 0, 0, 1},
+           {cosine, 0, 55, 0.5},
+           {cosine, 0, 110, 0},
+           {cosine, 10, 60, 0.5},
+           {cosine, 10, 10 + 25, (1 + std::sqrt(0.5)) / 2},
+           {constant, 0, 0, 1},
+           {constant, 0, 109, 1},
+           {constant, 10, 10, 1},
+           {constant, 10, 109, 1},
+       }) {
+    OptimizerSpec spec;
+    spec.set_lr(0.1);
+    ScheduleSpec* schedule = spec.mutable_schedule();
+    schedule->set_type(type);
+    schedule->set_warmup_steps(warmup);
+    schedule->set_power(3);
+    schedule->set_gamma(0.2);
+    for (const std::int64_t fall : {40, 60}) schedule->add_steps(fall);
+    EXPECT_NEAR(LearningRate(spec, at, 110), 0.1 * share, 1e-15)
+        << ScheduleType_Name(type) << " " << warmup << " " << at;
+  }
 }
 
-TEST(LearningRate, WarmsUpLinearly) {
-  const OptimizerSpec spec = Schedule(ScheduleType::polynomial, 10);
-  EXPECT_DOUBLE_EQ(LearningRate(spec, 0, 110), 0.01);
-  EXPECT_DOUBLE_EQ(LearningRate(spec, 9, 110), 0.1);
-  EXPECT_DOUBLE_EQ(LearningRate(spec, 10, 110), 0.1);
-  EXPECT_DOUBLE_EQ(LearningRate(spec, 60, 110), 0.1 * 0.25);
+// Linearly, whatever comes after: no step has rate 0, the last of the warm-up has the full one.
+TEST(LearningRate, WarmsUpWithEveryType) {
+  for (const ScheduleType type : {ScheduleType::polynomial, ScheduleType::step,
+                                  ScheduleType::cosine, ScheduleType::constant}) {
+    OptimizerSpec spec;
+    spec.set_lr(0.1);
+    spec.mutable_schedule()->set_type(type);
+    spec.mutable_schedule()->set_warmup_steps(10);
+    for (int at = 0; at < 10; ++at) {
+      EXPECT_DOUBLE_EQ(LearningRate(spec, at, 110), 0.01 * (at + 1)) << ScheduleType_Name(type);
+    }
+    EXPECT_DOUBLE_EQ(LearningRate(spec, 10, 110), 0.1) << ScheduleType_Name(type);
+    // A run may end within its warm-up.
+    EXPECT_DOUBLE_EQ(LearningRate(spec, 2, 5), 0.03) << ScheduleType_Name(type);
+  }
 }
 
 // An epoch's last images are left out where they fill no batch; then the next epoch begins.

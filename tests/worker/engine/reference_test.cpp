@@ -14,7 +14,7 @@
 #include "common/base/temporary_directory.h"
 #include "tests/python.h"
 #include "worker/checkpoint/safetensors.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
 #include "worker/eval/verification_metrics.h"
 
 namespace fr {
@@ -23,7 +23,7 @@ namespace {
 class ReferenceTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (Communicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
+    if (MpiCommunicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
   }
   TemporaryDirectory directory_;
 };

@@ -4,17 +4,25 @@
 
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
 
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/base/temporary_directory.h"
 #include "common/store/run_store.h"
-#include "worker/comm/communicator.h"
+#include "worker/checkpoint/checkpoint.h"
+#include "worker/checkpoint/safetensors.h"
+#include "worker/comm/mpi_communicator.h"
 #include "worker/data/records/record_set.h"
 #include "worker/data/synth/synthetic_set.h"
 #include "worker/telemetry/run_link.h"
@@ -86,7 +94,7 @@ class TrainerTest : public testing::Test {
 
   // Runs `spec` over `comm` from `from`, if given; the link is rank 0's.
   void Train(const JobSpec& spec, Communicator& comm, const std::filesystem::path& run_dir,
-             RecordingLink* link, const CheckpointManifest* from = nullptr) {
+             RecordingLink* link, const std::vector<CheckpointManifest>& from = {}) {
     const auto set = OpenTrainingSet(path_ / set_);
     std::vector<NamedVerificationSet> verification;
     verification.push_back({"synth", VerificationSet::Open(path_ / "set" / "synth.bin")});
@@ -94,8 +102,8 @@ class TrainerTest : public testing::Test {
         PlanShards(set->num_identities(), 1, std::vector<std::int64_t>(comm.world_size(), 1000));
     Trainer trainer(
         {spec, *set, verification, plan, run_dir, comm, comm.rank() == 0 ? link : nullptr});
-    if (from != nullptr) {
-      trainer.Restore(*from);
+    if (!from.empty()) {
+      trainer.Restore(from);
     } else {
       trainer.StartFromPretrained();
     }
@@ -103,12 +111,40 @@ class TrainerTest : public testing::Test {
   }
 
   void ExpectContinuation(JobSpec spec, int middle);
+  void ExpectSameAsOneRank(const JobSpec& spec, double tolerance);
+
+  // Rank 0's checkpoints of these steps, on every rank.
+  std::vector<CheckpointManifest> Checkpoints(RecordingLink& link, std::vector<int> steps) {
+    std::vector<CheckpointManifest> manifests;
+    for (const int step : steps) {
+      const std::string bytes = comm_.BroadcastBytes(
+          comm_.rank() == 0 ? link.checkpoints.at(step).SerializeAsString() : "", 0);
+      manifests.emplace_back();
+      EXPECT_TRUE(manifests.back().ParseFromString(bytes));
+    }
+    return manifests;
+  }
 
   TemporaryDirectory directory_;
-  Communicator comm_;
+  MpiCommunicator comm_;
   std::filesystem::path path_;
   std::string set_ = "set";  // below path_: what Train trains on
 };
+
+void TrainerTest::ExpectSameAsOneRank(const JobSpec& spec, double tolerance) {
+  RecordingLink many;
+  Train(spec, comm_, path_ / "many", &many);
+  if (comm_.rank() == 0) {
+    MpiCommunicator self(MpiCommunicator::Self{});
+    RecordingLink one;
+    Train(spec, self, path_ / "one", &one);
+    ASSERT_EQ(one.values["train/loss"].size(), static_cast<std::size_t>(spec.train().max_steps()));
+    for (const auto& [step, loss] : one.values["train/loss"]) {
+      EXPECT_NEAR(many.values["train/loss"][step], loss, tolerance * std::abs(loss))
+          << "step " << step;
+    }
+  }
+}
 
 // The promise of the whole service: the same job at any number of ranks is the same job. Over 20
 // steps the loss of N ranks is that of one within 1e-4.
@@ -117,7 +153,7 @@ TEST_F(TrainerTest, AnyNumberOfRanksGivesTheSameLossCurve) {
   RecordingLink many;
   Train(SmallJob(20), comm_, path_ / "many", &many);
   if (comm_.rank() == 0) {
-    Communicator self(Communicator::Self{});
+    MpiCommunicator self(MpiCommunicator::Self{});
     RecordingLink one;
     Train(SmallJob(20), self, path_ / "one", &one);
     ASSERT_EQ(one.values["train/loss"].size(), 20U);
@@ -160,28 +196,22 @@ TEST_F(TrainerTest, ABrokenImageIsCountedAndLeftOut) {
 // was never stopped.
 void TrainerTest::ExpectContinuation(JobSpec spec, int middle) {
   spec.mutable_checkpoint()->set_every(middle);
+  spec.mutable_train()->set_deterministic(true);
   RecordingLink whole;
   Train(spec, comm_, path_ / "whole", &whole);
-
-  // Every rank must know the manifest.
-  std::string bytes;
-  if (comm_.rank() == 0) {
-    ASSERT_EQ(whole.checkpoints.size(), 2U);
-    bytes = whole.checkpoints[middle].SerializeAsString();
-  }
-  CheckpointManifest manifest;
-  ASSERT_TRUE(manifest.ParseFromString(comm_.BroadcastBytes(bytes, 0)));
+  const std::vector<CheckpointManifest> from = Checkpoints(whole, {middle});
   RecordingLink continued;
-  Train(spec, comm_, path_ / "continued", &continued, &manifest);
+  Train(spec, comm_, path_ / "continued", &continued, from);
   if (comm_.rank() != 0) return;
   EXPECT_EQ(continued.values["train/loss"].begin()->first, middle + 1);
-  for (const auto& [step, loss] : continued.values["train/loss"]) {
-    // The same world: bit by bit, but for the order in which MPI adds.
-    EXPECT_NEAR(loss, whole.values["train/loss"][step], 1e-5 * std::abs(loss)) << step;
+  for (const std::string curve : {"train/loss", "train/gradient_norm"}) {
+    for (const auto& [step, value] : continued.values[curve]) {
+      EXPECT_EQ(value, whole.values[curve][step]) << curve << " of step " << step;  // bit by bit
+    }
   }
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   RecordingLink alone;
-  Train(spec, self, path_ / "alone", &alone, &manifest);
+  Train(spec, self, path_ / "alone", &alone, from);
   for (const auto& [step, loss] : alone.values["train/loss"]) {
     EXPECT_NEAR(loss, whole.values["train/loss"][step], 1e-4 * std::abs(loss)) << step;
   }
@@ -217,17 +247,7 @@ JobSpec TripletJob(int max_steps, TripletSpec::Mining mining) {
 // Triplets are of the global batch: chosen alike, and so learnt alike, at any number of ranks.
 TEST_F(TrainerTest, TripletsAreTheSameAtAnyNumberOfRanks) {
   if (comm_.world_size() == 1) GTEST_SKIP() << "one rank is what the others are compared with";
-  RecordingLink many;
-  Train(TripletJob(6, TripletSpec::semi_hard), comm_, path_ / "many", &many);
-  if (comm_.rank() != 0) return;
-  Communicator self(Communicator::Self{});
-  RecordingLink one;
-  Train(TripletJob(6, TripletSpec::semi_hard), self, path_ / "one", &one);
-  ASSERT_EQ(one.values["train/loss"].size(), 6U);
-  for (const auto& [step, loss] : one.values["train/loss"]) {
-    EXPECT_GT(loss, 0);
-    EXPECT_NEAR(many.values["train/loss"][step], loss, 1e-4 * loss) << "step " << step;
-  }
+  ExpectSameAsOneRank(TripletJob(6, TripletSpec::semi_hard), 1e-4);
 }
 
 // Four identities with three images each, the same twelve in every step: what the farthest positive
@@ -306,33 +326,267 @@ TEST_F(TrainerTest, Bfloat16AndRecomputationTrainAlike) {
   }
 }
 
-// A checkpoint whose bytes changed is refused on every rank, by name, before anything is trained.
-TEST_F(TrainerTest, ADamagedCheckpointIsRefused) {
+// Everything that has a state, on its own way through a checkpoint: another optimizer, moving
+// averages, a step in parts, dropout.
+TEST_F(TrainerTest, ARunWithAllThatHasAStateContinuesFromItsCheckpoint) {
+  JobSpec spec = SmallJob(4);
+  spec.mutable_data()->set_total_batch_size(8);
+  spec.mutable_model()->set_dropout(0.3);
+  spec.mutable_optimizer()->set_type(OptimizerType::adamw);
+  spec.mutable_optimizer()->set_lr(0.0005);
+  spec.mutable_train()->set_accumulate(2);
+  spec.mutable_train()->set_ema_decay(0.9);
+  ExpectContinuation(spec, 2);
+}
+
+// A run on two threads a rank gives the same bits twice.
+TEST_F(TrainerTest, DeterministicRunsAreTheSameBits) {
+  JobSpec spec = SmallJob(3);
+  spec.mutable_train()->set_deterministic(true);
+  at::set_num_threads(2);
+  RecordingLink first;
+  RecordingLink second;
+  Train(spec, comm_, path_ / "first", &first);
+  Train(spec, comm_, path_ / "second", &second);
+  at::set_num_threads(1);
+  EXPECT_EQ(first.values["train/loss"], second.values["train/loss"]);
+  EXPECT_EQ(first.values["train/gradient_norm"], second.values["train/gradient_norm"]);
+}
+
+// Which values dropout drops is a function of the sample's place, not of who computes it.
+TEST_F(TrainerTest, DropoutIsTheSameOnAnyNumberOfRanks) {
+  if (comm_.world_size() == 1) GTEST_SKIP() << "one rank is what the others are compared with";
+  JobSpec spec = SmallJob(4);
+  spec.mutable_model()->set_dropout(0.4);
+  ExpectSameAsOneRank(spec, 1e-4);
+}
+
+// The loss of a step in parts is that of the whole batch; with statistics per part the network is
+// not quite the same, so its first step alone is compared, and what it learns.
+TEST_F(TrainerTest, AStepInPartsTrainsOnTheSameImages) {
+  JobSpec spec = SmallJob(6);
+  spec.mutable_data()->set_total_batch_size(12);
+  RecordingLink whole;
+  Train(spec, comm_, path_ / "whole", &whole);
+  spec.mutable_train()->set_accumulate(3);
+  RecordingLink parts;
+  Train(spec, comm_, path_ / "parts", &parts);
+  for (const auto& [step, loss] : whole.values["train/loss"]) {
+    EXPECT_NEAR(parts.values["train/loss"][step], loss, 0.1 * std::abs(loss)) << step;
+    EXPECT_EQ(parts.values["train/epoch"][step], whole.values["train/epoch"][step]);
+  }
+}
+
+// In parts or not, on as many ranks as there are: the same job.
+TEST_F(TrainerTest, AStepInPartsIsTheSameOnAnyNumberOfRanks) {
+  if (comm_.world_size() == 1) GTEST_SKIP() << "one rank is what the others are compared with";
+  JobSpec spec = SmallJob(4);
+  spec.mutable_data()->set_total_batch_size(10);
+  spec.mutable_train()->set_accumulate(2);
+  ExpectSameAsOneRank(spec, 1e-4);
+}
+
+// When gradients travel, and in which messages, changes nothing; in bfloat16 it changes little.
+TEST_F(TrainerTest, HowGradientsTravelChangesNothing) {
+  JobSpec spec = SmallJob(5);
+  spec.mutable_train()->set_deterministic(true);
+  spec.mutable_communication()->set_overlap(false);
+  RecordingLink late;
+  Train(spec, comm_, path_ / "late", &late);
+  spec.mutable_communication()->set_overlap(true);
+  spec.mutable_communication()->set_bucket_mb(0.5);
+  RecordingLink early;
+  Train(spec, comm_, path_ / "early", &early);
+  EXPECT_EQ(early.values["train/loss"], late.values["train/loss"]);
+  spec.mutable_communication()->set_gradient_precision(Precision::bf16);
+  RecordingLink narrow;
+  Train(spec, comm_, path_ / "narrow", &narrow);
+  for (const auto& [step, loss] : late.values["train/loss"]) {
+    EXPECT_NEAR(narrow.values["train/loss"][step], loss, 0.02 * std::abs(loss)) << step;
+  }
+}
+
+// The optimizers that a job can ask for learn; with averages, what is validated is the average.
+TEST_F(TrainerTest, EveryOptimizerLearns) {
+  for (const OptimizerType type : {OptimizerType::sgd, OptimizerType::adamw, OptimizerType::lars}) {
+    JobSpec spec = SmallJob(12);
+    OptimizerSpec& optimizer = *spec.mutable_optimizer();
+    optimizer.set_type(type);
+    optimizer.set_nesterov(type == OptimizerType::sgd);
+    optimizer.set_lr(type == OptimizerType::lars    ? 2
+                     : type == OptimizerType::adamw ? 0.0005
+                                                    : 0.003);
+    optimizer.set_decay_norms_and_biases(false);
+    RecordingLink link;
+    Train(spec, comm_, path_ / OptimizerType_Name(type), &link);
+    if (comm_.rank() == 0) {
+      EXPECT_LT(link.values["train/loss"][12], 0.98 * link.values["train/loss"][1])
+          << OptimizerType_Name(type);
+    }
+  }
+}
+
+// A weight that is not a number stops the run, which says where; or its steps are left out, and no
+// more than ten of them.
+TEST_F(TrainerTest, ValuesThatAreNotFiniteAreNamed) {
   JobSpec spec = SmallJob(1);
+  RecordingLink first;
+  Train(spec, comm_, path_ / "first", &first);
+  const std::string good = comm_.BroadcastBytes(
+      comm_.rank() == 0 ? first.checkpoints.at(1).directory() : std::string(), 0);
+  if (comm_.rank() == 0) {
+    const SafetensorsFile file(std::filesystem::path(good) / "backbone.safetensors");
+    NamedTensors tensors;
+    for (const std::string& name : file.names()) {
+      tensors.emplace_back(name, file.Read(name));
+      if (name == "layer2.0.conv1.weight") {
+        tensors.back().second.view({-1})[5] = std::numeric_limits<float>::quiet_NaN();
+      }
+    }
+    CheckpointManifest manifest = ReadManifest(good);
+    const WrittenFile written = WriteSafetensors(
+        std::filesystem::path(good) / "backbone.safetensors", tensors, file.metadata());
+    for (CheckpointFile& entry : *manifest.mutable_files()) {
+      if (entry.name() != "backbone.safetensors") continue;
+      entry.set_bytes(written.bytes);
+      entry.set_xxh3(written.xxh3);
+    }
+    first.checkpoints[1] = manifest;
+  }
+  const std::vector<CheckpointManifest> from = Checkpoints(first, {1});
+  spec.mutable_train()->set_max_steps(20);
+  RecordingLink link;
+  const auto failure = [&] {
+    try {
+      Train(spec, comm_, path_ / "bad", &link, from);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
+      return std::string(error.what());
+    }
+    return std::string("it went on");
+  };
+  EXPECT_THAT(failure(), testing::AllOf(testing::HasSubstr("step 2"), testing::HasSubstr("rank 0"),
+                                        testing::HasSubstr("layer2.0.conv1.weight")));
+  spec.mutable_train()->set_non_finite(TrainSpec::skip);
+  EXPECT_THAT(failure(), testing::HasSubstr("11 steps in a row"));
+  if (comm_.rank() == 0) {
+    EXPECT_EQ(link.values["train/skipped_steps"][11], 1);
+    EXPECT_FALSE(link.values["train/loss"].contains(11));
+  }
+}
+
+// Validation shows the averages: with a decay near 1 they stay where they began.
+TEST_F(TrainerTest, MovingAveragesAreWhatIsValidated) {
+  JobSpec spec = SmallJob(6);
+  spec.mutable_train()->set_validate_at_start(true);
+  RecordingLink plain;
+  Train(spec, comm_, path_ / "plain", &plain);
+  spec.mutable_train()->set_ema_decay(0.99);
+  RecordingLink averaged;
+  Train(spec, comm_, path_ / "averaged", &averaged);
+  if (comm_.rank() != 0) return;
+  EXPECT_EQ(plain.values["train/loss"], averaged.values["train/loss"]);
+  const std::string curve = "val/synth/embedding_norm";
+  EXPECT_EQ(plain.values[curve][0], averaged.values[curve][0]);
+  EXPECT_NE(plain.values[curve][6], averaged.values[curve][6]);
+  const CheckpointManifest manifest = averaged.checkpoints.at(6);
+  EXPECT_TRUE(
+      std::filesystem::exists(std::filesystem::path(manifest.directory()) / "average.safetensors"));
+}
+
+// Curves say where the time goes, whom the shards serve and how much memory there was; the trace
+// has the phases and collectives of every rank.
+TEST_F(TrainerTest, AStepsTimeIsAccountedFor) {
+  JobSpec spec = SmallJob(6);
+  spec.mutable_train()->set_trace_steps(2);
   RecordingLink link;
   Train(spec, comm_, path_ / "run", &link);
-  std::string bytes;
+  if (comm_.rank() != 0) return;
+  double sum = 0;
+  for (const std::string phase :
+       {"data", "forward", "head", "backward", "communication", "optimizer", "other"}) {
+    const std::string name = "train/time/" + phase + "_ms";
+    ASSERT_EQ(link.values[name].size(), 6U) << name;
+    sum += link.values[name][6];
+  }
+  EXPECT_NEAR(7000 / sum, link.values["train/images_per_second"][6], 1e-6 * 7000 / sum);
+  double targets = 0;
+  for (int rank = 0; rank < comm_.world_size(); ++rank) {
+    targets += link.values[fmt::format("shard/{}/targets", rank)][6];
+  }
+  EXPECT_NEAR(targets, 1, 1e-9);
+  EXPECT_GT(link.values["train/memory_gib"][6], 0.01);
+
+  const nlohmann::json trace = nlohmann::json::parse(ReadFile(path_ / "run/trace.json"));
+  std::map<std::string, int> count;
+  std::set<int> ranks;
+  for (const nlohmann::json& event : trace.at("traceEvents")) {
+    if (event.at("ph") != "X") continue;
+    ++count[event.at("name")];
+    ranks.insert(event.at("pid").get<int>());
+  }
+  EXPECT_EQ(ranks.size(), static_cast<std::size_t>(comm_.world_size()));
+  EXPECT_EQ(count["forward"], 2 * comm_.world_size());
+  EXPECT_EQ(count["optimizer"], 2 * comm_.world_size());
+  EXPECT_FALSE(std::filesystem::is_empty(path_ / "run/tensorboard"));
+}
+
+// Written beside the training or by it: the same files.
+TEST_F(TrainerTest, ACheckpointWrittenBesideTheTrainingIsTheSame) {
+  JobSpec spec = SmallJob(4);
+  spec.mutable_train()->set_deterministic(true);
+  spec.mutable_checkpoint()->set_every(2);
+  RecordingLink beside;
+  Train(spec, comm_, path_ / "beside", &beside);
+  spec.mutable_checkpoint()->set_async(false);
+  RecordingLink within;
+  Train(spec, comm_, path_ / "within", &within);
+  if (comm_.rank() != 0) return;
+  for (const int step : {2, 4}) {
+    const CheckpointManifest& one = beside.checkpoints.at(step);
+    const CheckpointManifest& other = within.checkpoints.at(step);
+    ASSERT_EQ(one.files_size(), other.files_size());
+    for (int i = 0; i < one.files_size(); ++i) {
+      EXPECT_EQ(one.files(i).xxh3(), other.files(i).xxh3()) << one.files(i).name();
+    }
+    EXPECT_EQ(one.epoch(), other.epoch());
+    EXPECT_TRUE(beside.values["checkpoint/stall_ms"].contains(step));
+    EXPECT_TRUE(beside.values["checkpoint/write_ms"].contains(step));
+  }
+}
+
+// A checkpoint with one bit changed is refused by name, and the one before it is taken, on every
+// rank; where there is none before it, nothing is trained.
+TEST_F(TrainerTest, ADamagedCheckpointIsRefusedAndTheOneBeforeTaken) {
+  JobSpec spec = SmallJob(4);
+  spec.mutable_checkpoint()->set_every(2);
+  RecordingLink link;
+  Train(spec, comm_, path_ / "run", &link);
+  const std::vector<CheckpointManifest> manifests = Checkpoints(link, {4, 2});
+  // Of the last rank's own part of the head, which the others do not read.
+  const std::string damaged = manifests[0].files(manifests[0].files_size() - 1).name();
   if (comm_.rank() == 0) {
-    const CheckpointManifest& manifest = link.checkpoints.at(1);
-    bytes = manifest.SerializeAsString();
-    const std::filesystem::path file =
-        std::filesystem::path(manifest.directory()) / "backbone.safetensors";
+    const std::filesystem::path file = std::filesystem::path(manifests[0].directory()) / damaged;
     std::string content = ReadFile(file);
     content[content.size() / 2] ^= 1;
     WriteFileAtomically(file, content);
   }
-  CheckpointManifest manifest;
-  ASSERT_TRUE(manifest.ParseFromString(comm_.BroadcastBytes(bytes, 0)));
+  comm_.Barrier();
+  spec.mutable_train()->set_max_steps(5);
+  RecordingLink continued;
+  Train(spec, comm_, path_ / "again", &continued, manifests);
+  if (comm_.rank() == 0) EXPECT_EQ(continued.values["train/loss"].begin()->first, 3);
   try {
-    Train(spec, comm_, path_ / "again", &link, &manifest);
-    FAIL();
+    Train(spec, comm_, path_ / "again", &link, {manifests[0]});
+    FAIL() << "nothing is left";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
-    EXPECT_NE(std::string(error.what()).find("backbone.safetensors"), std::string::npos);
+    EXPECT_THAT(error.what(), testing::HasSubstr(damaged));
   }
   // Of another set of identities.
-  manifest.set_num_identities(kIdentities + 1);
-  EXPECT_THROW(Train(spec, comm_, path_ / "again", &link, &manifest), Error);
+  CheckpointManifest other = manifests[1];
+  other.set_num_identities(kIdentities + 1);
+  EXPECT_THROW(Train(spec, comm_, path_ / "again", &link, {other}), Error);
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 
 #include "common/base/error.h"
 #include "common/base/random.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
 
 namespace fr {
 namespace {
@@ -190,7 +190,7 @@ class TripletHeadCase : public testing::TestWithParam<Case> {};
 // the definition chooses in the whole batch.
 TEST_P(TripletHeadCase, AgreesWithTheFormula) {
   const Case& c = GetParam();
-  Communicator comm;
+  MpiCommunicator comm;
   TripletHeadOptions options;
   options.mining = c.mining;
   options.margin = c.margin;
@@ -219,7 +219,7 @@ INSTANTIATE_TEST_SUITE_P(Heads, TripletHeadCase, testing::ValuesIn(Cases()),
 
 // The cases are what their names say: there is something to learn, or nothing.
 TEST(TripletHead, BatchesWithoutTripletsCostNothing) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   torch::manual_seed(11);
   for (const Case& c : Cases()) {
     TripletHeadOptions options;
@@ -238,7 +238,7 @@ TEST(TripletHead, BatchesWithoutTripletsCostNothing) {
 
 // A step against its gradient costs less: sign and size are those of the loss.
 TEST(TripletHead, GradientIsThatOfTheLoss) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   torch::manual_seed(3);
   const Inputs in = MakeInputs({"", TripletMining::kAll, Groups(6, 3)});
   TripletHeadOptions options;
@@ -255,7 +255,7 @@ TEST(TripletHead, GradientIsThatOfTheLoss) {
 
 // Accumulate weighs the gradients alone, and Update counts the step: the next draw is another one.
 TEST(TripletHead, AStepInTwoPartsIsAStep) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   torch::manual_seed(4);
   const Inputs in = MakeInputs({"", TripletMining::kSemiHard, Groups(6, 4)});
   const std::vector<std::int64_t> rows{in.labels.numel()};
@@ -272,7 +272,7 @@ TEST(TripletHead, AStepInTwoPartsIsAStep) {
 
 // Whoever continues draws what the run that was not stopped draws, and no rows are left behind.
 TEST(TripletHead, StateIsTheStep) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   torch::manual_seed(5);
   const Inputs in = MakeInputs({"", TripletMining::kSemiHard, Groups(6, 4)});
   const std::vector<std::int64_t> rows{in.labels.numel()};
@@ -289,7 +289,7 @@ TEST(TripletHead, StateIsTheStep) {
 
 // What is no number is named; what has no direction costs no gradient that is none.
 TEST(TripletHead, NotANumberIsNamed) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   torch::manual_seed(6);
   const Inputs in = MakeInputs({"", TripletMining::kSemiHard, Groups(3, 2)});
   TripletHead head({}, self);
@@ -316,7 +316,7 @@ TEST(TripletHead, NotANumberIsNamed) {
 }
 
 TEST(TripletHead, AMarginBeyondAllDistancesIsRefused) {
-  Communicator self(Communicator::Self{});
+  MpiCommunicator self(MpiCommunicator::Self{});
   for (const double margin : {-0.1, 4.1, std::numeric_limits<double>::quiet_NaN()}) {
     EXPECT_THROW(TripletHead({TripletMining::kHard, margin}, self), Error);
   }

@@ -106,9 +106,36 @@ TEST_P(HeadKernelsTest, EmbeddingGradientsAreAdded) {
   }
 }
 
+// Of momentum: SGD, with Nesterov's, and LARS; of the rest one each.
+std::vector<RowUpdate> RowUpdates() {
+  RowUpdate sgd;
+  sgd.decay = 0.01F;
+  sgd.momentum = 0.9F;
+  sgd.by_momentum = 0.1F;
+  RowUpdate nesterov = sgd;
+  nesterov.by_momentum = 0.09F;
+  nesterov.by_gradient = 0.1F;
+  RowUpdate lars = sgd;
+  lars.gain = 0.3F;
+  lars.by_momentum = 1;
+  RowUpdate adam;
+  adam.kind = RowUpdate::Kind::kAdamW;
+  adam.lr = 0.1F;
+  adam.decay = 0.01F;
+  adam.beta1 = 0.9F;
+  adam.rest1 = 0.1F;
+  adam.beta2 = 0.99F;
+  adam.rest2 = 0.01F;
+  adam.epsilon = 1e-3F;
+  adam.inverse_correction1 = 10;
+  adam.inverse_correction2 = 100;
+  RowUpdate accumulate;
+  accumulate.kind = RowUpdate::Kind::kAccumulate;
+  return {sgd, nesterov, lars, adam, accumulate};
+}
+
 TEST_P(HeadKernelsTest, RowsMoveByTheirGradient) {
-  for (const RowUpdate::Kind kind :
-       {RowUpdate::Kind::kSgd, RowUpdate::Kind::kAdamW, RowUpdate::Kind::kAccumulate}) {
+  for (const RowUpdate& u : RowUpdates()) {
     Matrix w = RandomMatrix(kRows, kColumns, 1);
     Matrix first = RandomMatrix(kRows, kColumns, 2);
     Matrix second = RandomMatrix(kRows, kColumns, 3);
@@ -127,16 +154,6 @@ TEST_P(HeadKernelsTest, RowsMoveByTheirGradient) {
     const auto first_rows = RowPointers<float*>(first, kRows, kColumns);
     const auto second_rows = RowPointers<float*>(second, kRows, kColumns);
     const auto gathered_rows = RowPointers<float*>(gathered, kRows, kColumns);
-    RowUpdate u;
-    u.kind = kind;
-    u.lr = 0.1F;
-    u.decay = 0.01F;
-    u.momentum = 0.9F;
-    u.beta1 = 0.9F;
-    u.beta2 = 0.99F;
-    u.epsilon = 1e-3F;
-    u.inverse_correction1 = 10;
-    u.inverse_correction2 = 100;
     kernels_->update_rows(false, g.data(), kRows, panels.data(), kSamples, kColumns,
                           {w_rows.data(), first_rows.data(), second_rows.data(), radial.data(),
                            squared_norm.data(), gathered_rows.data()},
@@ -151,10 +168,11 @@ TEST_P(HeadKernelsTest, RowsMoveByTheirGradient) {
         }
         double expected = w0[at];
         double expected_first = first0[at] + gradient;
-        if (kind == RowUpdate::Kind::kSgd) {
-          expected_first = 0.9 * first0[at] + gradient + 0.01 * w0[at];
-          expected -= 0.1 * expected_first;
-        } else if (kind == RowUpdate::Kind::kAdamW) {
+        if (u.kind == RowUpdate::Kind::kMomentum) {
+          const double decayed = gradient + 0.01 * w0[at];
+          expected_first = 0.9 * first0[at] + u.gain * decayed;
+          expected -= u.by_momentum * expected_first + u.by_gradient * decayed;
+        } else if (u.kind == RowUpdate::Kind::kAdamW) {
           expected_first = 0.9 * first0[at] + 0.1 * gradient;
           const double expected_second = 0.99 * second0[at] + 0.01 * gradient * gradient;
           EXPECT_NEAR(second[at], expected_second, 1e-4 * (1 + expected_second));

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 
 #include <torch/torch.h>
 
@@ -22,8 +24,18 @@ class Backbone {
   Backbone(const NetworkOptions& network, const TrainingOptions& training, std::uint64_t seed);
 
   // See TrainingPlan.
-  at::Tensor Forward(const at::Tensor& images) { return plan_.Forward(images); }
-  void Backward(const at::Tensor& embedding_gradients) { plan_.Backward(embedding_gradients); }
+  at::Tensor Forward(const at::Tensor& images, const Draws& draws = {}) {
+    return plan_.Forward(images, draws);
+  }
+  void Backward(const at::Tensor& embedding_gradients, const GradientsReady& ready = {}) {
+    plan_.Backward(embedding_gradients, ready);
+  }
+
+  std::optional<std::string> FindNonFinite(const at::Tensor& images,
+                                           const at::Tensor& embedding_gradients,
+                                           const Draws& draws = {}) {
+    return plan_.FindNonFinite(images, embedding_gradients, draws);
+  }
 
   const Graph& graph() const { return graph_; }
   NetworkState& state() { return state_; }

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <optional>
 
+#include "common/base/checksum.h"
 #include "common/base/error.h"
+#include "common/base/random.h"
 
 namespace fr {
 namespace {
@@ -38,6 +40,21 @@ at::Tensor Drawn(const Node& node, const ComputeMode& mode, const DrawFunction& 
   return mode.drawn->emplace(node.name, draw()).first->second;
 }
 
+// Calls draw(i, generator) for each of `samples`, with a generator of the sample's own.
+template <typename DrawFunction>
+void ForEachSample(const Node& node, const ComputeMode& mode, std::int64_t samples,
+                   const DrawFunction& draw) {
+  Checksum name;
+  name.Update(node.name.data(), node.name.size());
+  const std::uint64_t key = MixKeys(mode.draws.key, name.Value());
+  at::Generator generator = at::detail::createCPUGenerator();
+  for (std::int64_t i = 0; i < samples; ++i) {
+    generator.set_current_seed(
+        MixKeys(key, static_cast<std::uint64_t>(mode.draws.first_sample + i)));
+    draw(i, generator);
+  }
+}
+
 bool IsRandom(const Node& node, const ComputeMode& mode) {
   return mode.training && mode.randomness && node.probability > 0;
 }
@@ -49,7 +66,11 @@ at::Tensor Drop(const Node& node, const at::Tensor& x, const ComputeMode& mode, 
   const at::Tensor factors = Drawn(node, mode, [&] {
     std::vector<std::int64_t> sizes = x.sizes().vec();
     if (per_sample) std::fill(sizes.begin() + 1, sizes.end(), 1);
-    return at::empty(sizes, x.options().requires_grad(false)).bernoulli_(keep).div_(keep);
+    at::Tensor kept = at::empty(sizes, x.options().requires_grad(false));
+    ForEachSample(node, mode, x.size(0), [&](std::int64_t i, const at::Generator& generator) {
+      kept[i].bernoulli_(keep, generator);
+    });
+    return kept.div_(keep);
   });
   return x * factors;
 }
@@ -64,8 +85,11 @@ at::Tensor HideTokens(const Node& node, const at::Tensor& x, const ComputeMode& 
   const auto keep =
       static_cast<std::int64_t>(static_cast<double>(x.size(1)) * (1 - node.probability));
   const at::Tensor kept = Drawn(node, mode, [&] {
-    return at::rand({x.size(0), x.size(1)})
-        .argsort(/*dim=*/std::int64_t{1}, /*descending=*/false)
+    at::Tensor order = at::empty({x.size(0), x.size(1)});
+    ForEachSample(node, mode, x.size(0), [&](std::int64_t i, const at::Generator& generator) {
+      order[i].uniform_(0, 1, generator);
+    });
+    return order.argsort(/*dim=*/std::int64_t{1}, /*descending=*/false)
         .slice(1, 0, keep)
         .contiguous();
   });

@@ -2,6 +2,7 @@
 // What a node computes, in stock LibTorch operators: the definition that everything faster is
 // checked against, differentiable by autograd.
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -13,6 +14,13 @@
 
 namespace fr {
 
+// Random numbers are functions of this, of the node and of the sample's place in the global batch:
+// the same on any number of ranks, and again after a restart.
+struct Draws {
+  std::uint64_t key = 0;          // of the run and the step
+  std::int64_t first_sample = 0;  // this rank's first, in the global batch
+};
+
 struct ComputeMode {
   bool training = false;
   // Dropout, drop path and hidden tokens; without it they do nothing, even in training.
@@ -21,6 +29,7 @@ struct ComputeMode {
   // computed again keeps the same; so do dropout and drop path (factors of their input).
   // Needed where there is randomness.
   std::map<std::string, at::Tensor>* drawn = nullptr;
+  Draws draws;
 };
 
 // `inputs` [n, ...] float32 or bfloat16, the values of the node's inputs; `parameters` as

@@ -62,6 +62,7 @@ NetworkState::NetworkState(const Graph& graph) : trained_(Trained(graph)) {
     if (parameter.role == Parameter::Role::kTrained) continue;
     if (parameter.role == Parameter::Role::kRunning) running_.push_back(parameter.name);
     const bool counter = parameter.role == Parameter::Role::kCounter;
+    if (parameter.role != Parameter::Role::kFixed) statistics_.push_back(parameter.name);
     tensors_[parameter.name] =
         at::zeros(parameter.shape, counter ? torch::kInt64 : torch::kFloat32);
   }
@@ -117,6 +118,12 @@ const at::Tensor& NetworkState::Get(const std::string& name) const {
 NamedTensors NetworkState::Named() const {
   NamedTensors named;
   for (const std::string& name : order_) named.emplace_back(name, Get(name).detach());
+  return named;
+}
+
+NamedTensors NetworkState::Statistics() const {
+  NamedTensors named;
+  for (const std::string& name : statistics_) named.emplace_back(name, Get(name));
   return named;
 }
 

@@ -46,6 +46,11 @@ class NetworkState {
 
   // Values and gradients of everything that is trained.
   FlatParameters& trained() { return trained_; }
+  const FlatParameters& trained() const { return trained_; }
+
+  // What training passes change besides: running statistics (float32) and counters (int64), in
+  // graph order; views.
+  NamedTensors Statistics() const;
 
   // Takes the mean over ranks of the running statistics, which differ by rank when batch norm is
   // local. Collective.
@@ -55,6 +60,7 @@ class NetworkState {
   FlatParameters trained_;
   std::vector<std::string> order_;
   std::vector<std::string> running_;
+  std::vector<std::string> statistics_;  // running_ and the counters
   std::map<std::string, at::Tensor> tensors_;
 };
 

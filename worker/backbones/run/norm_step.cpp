@@ -55,7 +55,7 @@ class NormStep : public Step {
 
   void Forward(Tape& tape, const PassMode& mode) override {
     x_ = AsRows(tape.value(inputs()[0]));
-    if (!mode.again) TakeStatistics();
+    if (!mode.again) TakeStatistics(!mode.trial);
     if (mode.again && mode.result_unused) return;
     at::Tensor residual;
     if (inputs().size() > 1) residual = AsRows(tape.value(inputs()[1]));
@@ -103,7 +103,7 @@ class NormStep : public Step {
   std::int64_t Rows() const { return x_.numel() / channels_; }
   const float* Slope() const { return slope_.defined() ? slope_.const_data_ptr<float>() : nullptr; }
 
-  void TakeStatistics() {
+  void TakeStatistics(bool update_running) {
     const Statistics statistics = BatchStatistics();
     count_ = std::max(statistics.count, 1.0);
     const float* weight = parameters_[0].const_data_ptr<float>();
@@ -119,7 +119,7 @@ class NormStep : public Step {
       offset_[c] = static_cast<float>(bias[c] - statistics.mean[c] * scale);
     }
     // A rank may have no images, where its statistics are its own.
-    if (statistics.count > 0) UpdateRunning(statistics);
+    if (update_running && statistics.count > 0) UpdateRunning(statistics);
   }
 
   // Mean and variance over the rows of all ranks: the ranks' means first, then the squares around
@@ -175,6 +175,9 @@ class NormStep : public Step {
     auto* mean = parameters_[2].mutable_data_ptr<float>();
     auto* variance = parameters_[3].mutable_data_ptr<float>();
     for (std::size_t c = 0; c < statistics.mean.size(); ++c) {
+      const auto sample_variance = static_cast<float>(statistics.variance[c] * unbiased);
+      // One batch that is not finite would stay in the means for ever.
+      if (!std::isfinite(sample_variance)) continue;
       mean[c] += static_cast<float>(kMomentum * (statistics.mean[c] - mean[c]));
       variance[c] +=
           static_cast<float>(kMomentum * (statistics.variance[c] * unbiased - variance[c]));

@@ -2,21 +2,13 @@
 // The kinds of steps that training is made of. `state` outlives them.
 
 #include <memory>
-#include <optional>
 
+#include "common/networks/fused_norms.h"
 #include "common/networks/graph.h"
 #include "worker/backbones/run/network_state.h"
 #include "worker/backbones/run/tape.h"
 
 namespace fr {
-
-// A batch norm, and what was fused with it: y = act(bn(x)) or y = bn(x) + residual.
-struct NormNodes {
-  int norm = 0;
-  std::optional<int> activation;  // a kPRelu, kRelu or kRelu6 node
-  std::optional<int> residual;    // the other input of the kAdd node
-  int output = 0;                 // the last of them
-};
 
 // Two passes over memory each way, in float32 with sums in float64, whatever the activations' type.
 // With `comm` (may be null) the statistics are those of all ranks: forward and backward are then

@@ -32,6 +32,9 @@ class Tape {
     }
   }
 
+  // What was added so far; undefined if nothing was.
+  const at::Tensor& gradient(int node) const { return gradients_[static_cast<std::size_t>(node)]; }
+
   at::Tensor TakeGradient(int node) {
     return std::exchange(gradients_[static_cast<std::size_t>(node)], at::Tensor());
   }
@@ -54,6 +57,8 @@ struct PassMode {
   bool again = false;
   // In a second pass, when nothing within the block reads the step's result.
   bool result_unused = false;
+  // A pass that looks for a fault: running means stay what they are.
+  bool trial = false;
 };
 
 // One or several fused nodes of a graph, forward and backward. In this order: Forward, (Forget,

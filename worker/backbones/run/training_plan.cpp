@@ -1,59 +1,13 @@
 #include "worker/backbones/run/training_plan.h"
 
 #include <algorithm>
-#include <optional>
 #include <set>
 #include <utility>
 
-#include "worker/backbones/run/affine.h"
+#include "worker/backbones/run/finite_check.h"
 #include "worker/backbones/run/steps.h"
 
 namespace fr {
-namespace {
-
-std::optional<int> OnlyUser(const Graph& graph, const std::vector<int>& uses, int node) {
-  if (uses[static_cast<std::size_t>(node)] != 1) return std::nullopt;
-  for (int i = node + 1; i <= graph.output(); ++i) {
-    for (const int input : graph.node(i).inputs) {
-      if (input == node) return i;
-    }
-  }
-  return std::nullopt;
-}
-
-// What each batch norm does, by the node whose value it gives.
-using Norms = std::map<int, NormNodes>;
-
-// The batch norm `norm` with the activation or the sum that alone uses it; a sum that another one,
-// of `earlier`, has is left to that.
-NormNodes Fuse(const Graph& graph, const std::vector<int>& uses, int norm, const Norms& earlier) {
-  NormNodes nodes{norm, {}, {}, norm};
-  const std::optional<int> user = OnlyUser(graph, uses, norm);
-  if (!user || graph.node(*user).block != graph.node(norm).block) return nodes;
-  const Node& next = graph.node(*user);
-  if (ActivationOf(next.op)) {
-    nodes.activation = *user;
-    nodes.output = *user;
-  } else if (next.op == Op::kAdd && next.factor == 1 && next.inputs[0] != next.inputs[1] &&
-             !earlier.contains(*user)) {
-    nodes.residual = next.inputs[0] == norm ? next.inputs[1] : next.inputs[0];
-    nodes.output = *user;
-  }
-  return nodes;
-}
-
-Norms FuseNorms(const Graph& graph) {
-  const std::vector<int> uses = graph.UseCounts();
-  Norms norms;
-  for (int i = 0; i <= graph.output(); ++i) {
-    if (graph.node(i).op != Op::kBatchNorm) continue;
-    const NormNodes nodes = Fuse(graph, uses, i, norms);
-    norms[nodes.output] = nodes;
-  }
-  return norms;
-}
-
-}  // namespace
 
 // Steps [begin, end) of one block, and what they read that others computed.
 struct TrainingPlan::Block {
@@ -67,6 +21,7 @@ struct TrainingPlan::Block {
 TrainingPlan::TrainingPlan(const Graph& graph, const NetworkState& state,
                            const TrainingOptions& options)
     : graph_(graph),
+      state_(state),
       options_(options),
       uses_(graph.nodes().size(), 0),
       tape_(graph.nodes().size()) {
@@ -75,18 +30,22 @@ TrainingPlan::TrainingPlan(const Graph& graph, const NetworkState& state,
     for (const int input : step->inputs()) ++uses_[static_cast<std::size_t>(input)];
   }
   if (options_.recompute) MakeBlocks();
+  FindLastUses(state.trained());
 }
 
 TrainingPlan::~TrainingPlan() = default;
 
 void TrainingPlan::MakeSteps(const Graph& graph, const NetworkState& state) {
-  const Norms norms = FuseNorms(graph);
+  const std::map<int, NormNodes> norms = FuseNorms(graph);
   for (int i = 0; i <= graph.output(); ++i) {
     const auto norm = norms.find(i);
     if (norm != norms.end()) {
+      Own(graph.node(norm->second.norm));
+      if (norm->second.activation) Own(graph.node(*norm->second.activation));
       steps_.push_back(MakeNormStep(graph, norm->second, state, options_.batch_norm_comm));
       continue;
     }
+    if (graph.node(i).op != Op::kBatchNorm) Own(graph.node(i));
     switch (graph.node(i).op) {
       case Op::kInput:
       case Op::kBatchNorm:  // within another step: its own value never comes to be
@@ -102,6 +61,28 @@ void TrainingPlan::MakeSteps(const Graph& graph, const NetworkState& state) {
         break;
       default:
         steps_.push_back(MakeAutogradStep(graph, i, state));
+    }
+  }
+}
+
+void TrainingPlan::Own(const Node& node) {
+  for (const Parameter& parameter : node.parameters) {
+    first_use_.emplace(parameter.name, steps_.size());
+  }
+}
+
+// Backward passes run from the last step to the first: a gradient is final after the first step
+// that uses its parameter.
+void TrainingPlan::FindLastUses(const FlatParameters& parameters) {
+  final_after_.resize(steps_.size() + 1);
+  for (const FlatParameters::Entry& entry : parameters.entries()) {
+    const auto use = first_use_.find(entry.name);
+    auto& ranges = final_after_[use == first_use_.end() ? steps_.size() : use->second];
+    const std::int64_t end = entry.offset + c10::multiply_integers(entry.sizes);
+    if (!ranges.empty() && ranges.back().end == entry.offset) {
+      ranges.back().end = end;
+    } else {
+      ranges.push_back({entry.offset, end});
     }
   }
 }
@@ -132,12 +113,19 @@ PassMode TrainingPlan::Mode() {
   mode.compute.training = true;
   mode.compute.randomness = options_.randomness;
   mode.compute.drawn = &drawn_;
+  mode.compute.draws = draws_;
   return mode;
 }
 
-at::Tensor TrainingPlan::Forward(const at::Tensor& images) {
-  const torch::NoGradGuard no_grad;
+at::Tensor TrainingPlan::Forward(const at::Tensor& images, const Draws& draws) {
   drawn_.clear();
+  draws_ = draws;
+  return RunForward(images, Mode(), [](const Step&) {});
+}
+
+at::Tensor TrainingPlan::RunForward(const at::Tensor& images, const PassMode& mode,
+                                    const std::function<void(const Step&)>& after_step) {
+  const torch::NoGradGuard no_grad;
   std::vector<int> uses = uses_;
   tape_.value(0) = images.to(options_.precision).contiguous(torch::MemoryFormat::ChannelsLast);
   auto block = blocks_.begin();
@@ -147,7 +135,8 @@ at::Tensor TrainingPlan::Forward(const at::Tensor& images) {
       for (const int input : block->inputs) block->kept.push_back(tape_.value(input));
     }
     Step& step = *steps_[i];
-    step.Forward(tape_, Mode());
+    step.Forward(tape_, mode);
+    after_step(step);
     for (const int input : step.inputs()) {
       if (--uses[static_cast<std::size_t>(input)] == 0) tape_.value(input).reset();
     }
@@ -157,6 +146,15 @@ at::Tensor TrainingPlan::Forward(const at::Tensor& images) {
     }
   }
   return std::exchange(tape_.value(graph_.output()), at::Tensor()).to(torch::kFloat32);
+}
+
+// At a block's last step, which is the first on the way back: its values come to be again.
+void TrainingPlan::PrepareBackward(std::size_t step) {
+  const auto block = std::find_if(blocks_.begin(), blocks_.end(),
+                                  [&](const Block& b) { return b.end == step + 1; });
+  if (block == blocks_.end()) return;
+  ForwardAgain(*block);
+  block->kept.clear();
 }
 
 void TrainingPlan::ForwardAgain(const Block& block) {
@@ -173,18 +171,53 @@ void TrainingPlan::ForwardAgain(const Block& block) {
   for (std::size_t i = block.begin; i < block.end; ++i) tape_.value(steps_[i]->output()).reset();
 }
 
-void TrainingPlan::Backward(const at::Tensor& embedding_gradients) {
+void TrainingPlan::Backward(const at::Tensor& embedding_gradients, const GradientsReady& ready) {
+  const auto announce = [&](std::size_t step) {
+    if (!ready) return;
+    for (const FlatRange& range : final_after_[step]) ready(range.begin, range.end);
+  };
   const torch::NoGradGuard no_grad;
   tape_.AddGradient(graph_.output(), embedding_gradients);
-  auto block = blocks_.rbegin();
   for (std::size_t i = steps_.size(); i-- > 0;) {
-    if (block != blocks_.rend() && i + 1 == block->end) {
-      ForwardAgain(*block);
-      block->kept.clear();
-      ++block;
-    }
+    PrepareBackward(i);
     steps_[i]->Backward(tape_);
+    announce(i);
   }
+  announce(steps_.size());
+}
+
+std::optional<std::string> TrainingPlan::FindNonFinite(const at::Tensor& images,
+                                                       const at::Tensor& embedding_gradients,
+                                                       const Draws& draws) {
+  const torch::NoGradGuard no_grad;
+  drawn_.clear();
+  draws_ = draws;
+  FiniteCheck check(graph_, state_);
+  check.Weights();
+  check.Images(images);
+  PassMode mode = Mode();
+  mode.trial = true;
+  // To the end even when it is found: other ranks may go on, and wait for this one's sums.
+  RunForward(images, mode,
+             [&](const Step& step) { check.Value(step.output(), tape_.value(step.output())); });
+  if (embedding_gradients.defined()) {
+    const at::Tensor& gradients = state_.trained().gradients();
+    const at::Tensor before = gradients.clone();
+    gradients.zero_();
+    std::vector<std::vector<std::string>> parameters(steps_.size());
+    for (const auto& [name, step] : first_use_) parameters[step].push_back(name);
+    tape_.AddGradient(graph_.output(), embedding_gradients);
+    for (std::size_t i = steps_.size(); i-- > 0;) {
+      PrepareBackward(i);
+      check.Gradient(steps_[i]->output(), tape_.gradient(steps_[i]->output()));
+      steps_[i]->Backward(tape_);
+      for (const std::string& name : parameters[i]) check.ParameterGradient(name);
+    }
+    gradients.copy_(before);
+  }
+  for (Block& block : blocks_) block.kept.clear();
+  for (const auto& step : steps_) step->Forget();
+  return check.first();
 }
 
 }  // namespace fr

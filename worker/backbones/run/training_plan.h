@@ -3,8 +3,10 @@
 // chain rule from step to step.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +32,9 @@ struct TrainingOptions {
   bool randomness = true;  // dropout, drop path, hidden tokens
 };
 
+// Told that elements [begin, end) of the flat gradients (FlatParameters) are final.
+using GradientsReady = std::function<void(std::int64_t begin, std::int64_t end)>;
+
 class TrainingPlan {
  public:
   // `graph` and `state` outlive the plan.
@@ -38,26 +43,56 @@ class TrainingPlan {
 
   // images [n, 3, h, w] float32 -> embeddings [n, d] float32. Updates the running statistics and
   // keeps what Backward needs.
-  at::Tensor Forward(const at::Tensor& images);
+  at::Tensor Forward(const at::Tensor& images, const Draws& draws = {});
 
   // Adds to the gradients of `state`'s trained parameters, given those of the latest embeddings
-  // [n, d] float32. Once after each Forward.
-  void Backward(const at::Tensor& embedding_gradients);
+  // [n, d] float32. Once after each Forward. On the way `ready` (may be empty) is told, of every
+  // trained element once, that this pass changes its gradient no more; mostly from back to front,
+  // in the same order on every rank.
+  void Backward(const at::Tensor& embedding_gradients, const GradientsReady& ready = {});
+
+  // For a step that had an infinite or NaN value: where the first one appeared. Looks at the
+  // weights and at `images`, then runs the step again and looks at every value and, if
+  // `embedding_gradients` is defined, at every value's and every weight's gradient on the way back.
+  // The answers are FiniteCheck's; none: all is finite. `draws` are those of the images' Forward.
+  // Weights, their gradients so far and running statistics stay what they are; a Backward needs a
+  // Forward of its own afterwards. Collective if batch norm is of all ranks: each then answers for
+  // its own images.
+  std::optional<std::string> FindNonFinite(const at::Tensor& images,
+                                           const at::Tensor& embedding_gradients,
+                                           const Draws& draws = {});
 
  private:
   struct Block;
 
+  // Elements [begin, end) of the flat gradients.
+  struct FlatRange {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+  };
+
   void MakeSteps(const Graph& graph, const NetworkState& state);
+  // The step that is made next uses the node's parameters.
+  void Own(const Node& node);
+  void FindLastUses(const FlatParameters& parameters);
   void MakeBlocks();
+  at::Tensor RunForward(const at::Tensor& images, const PassMode& mode,
+                        const std::function<void(const Step&)>& after_step);
+  void PrepareBackward(std::size_t step);
   void ForwardAgain(const Block& block);
   PassMode Mode();
 
   const Graph& graph_;
+  const NetworkState& state_;
   TrainingOptions options_;
   std::vector<std::unique_ptr<Step>> steps_;
-  std::vector<Block> blocks_;  // of `recompute`
-  std::vector<int> uses_;      // of each node's value, by steps
+  std::vector<Block> blocks_;                     // of `recompute`
+  std::map<std::string, std::size_t> first_use_;  // of a parameter, by name: the first of steps_
+  // What is final after each step's backward pass, the last element what no step has.
+  std::vector<std::vector<FlatRange>> final_after_;
+  std::vector<int> uses_;  // of each node's value, by steps
   std::map<std::string, at::Tensor> drawn_;
+  Draws draws_;
   Tape tape_;
 };
 

@@ -45,17 +45,25 @@ struct NegativeRule {
 // What a row's gradient does to the row.
 struct RowUpdate {
   enum class Kind : std::uint8_t {
-    kSgd,         // first = momentum first + g + decay w; w -= lr first
+    // With G = g + decay w: first = momentum first + gain G;
+    // w -= by_momentum first + by_gradient G. SGD, with Nesterov's momentum, too, and LARS.
+    kMomentum,
     kAdamW,       // Loshchilov and Hutter, arXiv:1711.05101, as torch.optim.AdamW
     kAccumulate,  // first += g; w stays
   };
-  Kind kind = Kind::kSgd;
-  float lr = 0;
+  Kind kind = Kind::kMomentum;
+  float lr = 0;  // kAdamW
   float decay = 0;
-  float momentum = 0;             // kSgd
-  float beta1 = 0;                // kAdamW
-  float beta2 = 0;                // kAdamW
-  float epsilon = 0;              // kAdamW
+  float momentum = 0;     // kMomentum
+  float gain = 1;         // kMomentum
+  float bias_gain = 1;    // kMomentum: `gain` of biases, which are not the kernels' business
+  float by_momentum = 0;  // kMomentum
+  float by_gradient = 0;  // kMomentum
+  float beta1 = 0;        // kAdamW
+  float rest1 = 1;        // kAdamW: 1 - beta1, which float32 would not have to seven digits
+  float beta2 = 0;        // kAdamW
+  float rest2 = 1;        // kAdamW: 1 - beta2
+  float epsilon = 0;      // kAdamW
   float inverse_correction1 = 1;  // kAdamW: 1 / (1 - beta1^t)
   float inverse_correction2 = 1;  // kAdamW: 1 / (1 - beta2^t)
 };

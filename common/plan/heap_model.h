@@ -1,0 +1,68 @@
+#pragma once
+// How much memory stays resident when tensors are made and dropped one after the other: a model of
+// glibc's malloc, without any memory.
+//
+// Blocks at or above a threshold are mapped by themselves and go back to the system when they are
+// freed; each such free lifts the threshold to the block's size, up to 32 MiB. Smaller ones lie in
+// the heap, the smallest gap that fits first, and what is freed there stays resident, except at the
+// heap's end once twice the threshold is free there (mallopt(3): M_MMAP_THRESHOLD,
+// M_TRIM_THRESHOLD). With a training step's many sizes, gaps are a good part of memory: half of
+// MobileFaceNet's with `recompute`.
+//
+// A freed block joins the gap before it, not the one behind it. glibc joins both, but each aligned
+// block leaves a scrap beside it that its caches of small blocks hold back. Joining always gives
+// half of the gaps that workers were measured to have, joining never up to twice as many
+// (docs/planning.md has how near this comes).
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+
+namespace fr {
+
+class HeapModel;
+
+// Stands for the memory of one tensor, shared by all that hold it, as a tensor's storage is.
+class Buffer {
+ public:
+  Buffer(HeapModel& heap, std::int64_t bytes);
+  ~Buffer();
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+
+ private:
+  HeapModel& heap_;
+  std::int64_t bytes_;
+  std::int64_t place_;  // in the heap; -1: mapped by itself
+};
+
+using BufferPtr = std::shared_ptr<Buffer>;
+
+// Outlives its buffers.
+class HeapModel {
+ public:
+  BufferPtr New(std::int64_t bytes) { return std::make_shared<Buffer>(*this, bytes); }
+
+  std::int64_t live() const { return live_; }  // held by somebody
+  std::int64_t resident() const { return mapped_ + end_; }
+  std::int64_t peak_resident() const { return peak_resident_; }
+
+ private:
+  friend class Buffer;
+  std::int64_t Allocate(std::int64_t bytes);
+  void Free(std::int64_t bytes, std::int64_t place);
+  void AddGap(std::int64_t begin, std::int64_t size);
+  void RemoveGap(std::map<std::int64_t, std::int64_t>::iterator gap);
+
+  std::int64_t live_ = 0;
+  std::int64_t mapped_ = 0;
+  std::int64_t end_ = 0;  // of the heap
+  std::int64_t peak_resident_ = 0;
+  std::int64_t threshold_ = 128 * 1024;
+  std::map<std::int64_t, std::int64_t> gaps_;                // begin -> size
+  std::set<std::pair<std::int64_t, std::int64_t>> by_size_;  // {size, begin} of the same
+};
+
+}  // namespace fr

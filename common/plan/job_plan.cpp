@@ -1,0 +1,73 @@
+#include "common/plan/job_plan.h"
+
+#include <algorithm>
+
+#include "common/config/job_config.h"
+#include "common/networks/network.h"
+
+namespace fr {
+namespace {
+
+// Equal shares: what workers will offer is not known here.
+ShardPlan EvenShards(std::int64_t identities, std::int64_t row_bytes, int workers) {
+  return PlanShards(
+      identities, row_bytes,
+      std::vector<std::int64_t>(static_cast<std::size_t>(workers), identities * row_bytes));
+}
+
+std::int64_t LargestShard(const ShardPlan& plan) {
+  std::int64_t largest = 0;
+  for (const IdentityRange& range : plan.ranges) largest = std::max(largest, range.size());
+  return largest;
+}
+
+void PlanSteps(const JobSpec& spec, const DataFacts& facts, JobPlan& plan) {
+  const TrainSpec& train = spec.train();
+  if (facts.images) {
+    plan.steps_per_epoch = *facts.images / plan.total_batch;
+    plan.steps = *plan.steps_per_epoch * train.epochs();
+  }
+  if (train.has_max_steps() && (!plan.steps || train.max_steps() < *plan.steps)) {
+    // Without the number of images: at most.
+    plan.steps = train.max_steps();
+    plan.cut_by_max_steps = true;
+  }
+}
+
+}  // namespace
+
+JobPlan PlanJob(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine) {
+  JobPlan plan;
+  plan.workers = spec.resources().workers();
+  plan.total_batch = TotalBatchSize(spec, plan.workers);
+  plan.has_head = spec.loss().type() != LossType::triplet;
+  PlanSteps(spec, facts, plan);
+
+  const std::int64_t parts = spec.train().accumulate();
+  const auto for_one = [&](std::int64_t images) {
+    return (images + plan.workers - 1) / plan.workers;
+  };
+  plan.share.total_batch = plan.total_batch / parts;
+  plan.share.images_at_once = for_one(plan.share.total_batch);
+  plan.share.images = plan.share.images_at_once * parts;
+  const std::int64_t state_copies = spec.optimizer().type() == OptimizerType::adamw ? 2 : 1;
+  plan.head_row_bytes = (1 + state_copies) * std::int64_t{4} * spec.model().embedding_size() *
+                        spec.loss().sub_centers();
+  if (plan.has_head && facts.identities) {
+    plan.shards = EvenShards(*facts.identities, plan.head_row_bytes, plan.workers);
+    plan.share.identities = LargestShard(*plan.shards);
+  }
+
+  const Graph graph = MakeNetwork(OptionsOf(spec.model()));
+  plan.memory = PlanMemory(spec, graph, plan.share);
+  plan.traffic = PlanTraffic(spec, graph, plan.share);
+  plan.work = PlanWork(spec, graph, plan.share);
+  plan.time = PlanTime(spec, graph, plan.share, machine);
+  if (plan.steps_per_epoch) {
+    plan.epoch_seconds = static_cast<double>(*plan.steps_per_epoch) * plan.time.step;
+  }
+  if (plan.steps) plan.job_seconds = static_cast<double>(*plan.steps) * plan.time.step;
+  return plan;
+}
+
+}  // namespace fr

@@ -1,0 +1,33 @@
+#pragma once
+// The memory of a job's worker, item by item.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/networks/graph.h"
+#include "proto/job.pb.h"
+
+namespace fr {
+
+// What a job asks of one worker. The largest numbers of any worker.
+struct WorkerShare {
+  std::int64_t images = 0;          // of a step's batch
+  std::int64_t images_at_once = 0;  // of them, with train.accumulate
+  std::int64_t total_batch = 0;     // images of all workers, as the head sees them at once
+  std::int64_t identities = 0;      // of the largest shard; 0 if unknown, or without a head
+};
+
+struct MemoryItem {
+  std::string key;   // "activations": for programs
+  std::string text;  // "activations and their gradients, at the largest moment": for people
+  std::int64_t bytes = 0;
+};
+
+// Items of 0 bytes are left out. They are those of rank 0, which writes the backbone's checkpoint.
+std::vector<MemoryItem> PlanMemory(const JobSpec& spec, const Graph& graph,
+                                   const WorkerShare& share);
+
+std::int64_t SumOf(const std::vector<MemoryItem>& items);
+
+}  // namespace fr

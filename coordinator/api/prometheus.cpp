@@ -1,0 +1,340 @@
+#include "coordinator/api/prometheus.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "common/base/version.h"
+#include "coordinator/api/json.h"
+
+namespace fr {
+namespace {
+
+struct Family {
+  const char* name;
+  const char* type;  // "gauge", "counter"
+  const char* help;
+};
+
+using Labels = std::vector<std::pair<const char*, std::string>>;
+
+// Prometheus takes nothing of a page that has a single byte which is no UTF-8.
+std::string ValidUtf8(const std::string& text) {
+  const bool ascii =
+      std::all_of(text.begin(), text.end(), [](unsigned char c) { return c < 0x80; });
+  if (ascii) return text;
+  return nlohmann::json::parse(DumpJson(nlohmann::json(text))).get<std::string>();
+}
+
+std::string Escaped(const std::string& text) {
+  std::string escaped;
+  for (const char c : ValidUtf8(text)) {
+    if (c == '\\' || c == '"') escaped += '\\';
+    if (c == '\n') {
+      escaped += "\\n";
+    } else {
+      escaped += c;
+    }
+  }
+  return escaped;
+}
+
+std::string Number(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value > 0 ? "+Inf" : "-Inf";
+  return fmt::format("{}", value);
+}
+
+// Families in the order in which they first have a sample, each with all of its samples.
+class Page {
+ public:
+  void Add(const Family& family, const Labels& labels, double value) {
+    auto known = std::find_if(families_.begin(), families_.end(),
+                              [&](const auto& one) { return one.first == &family; });
+    if (known == families_.end()) known = families_.insert(known, {&family, ""});
+    std::string text;
+    for (const auto& [name, label] : labels) {
+      text += fmt::format("{}{}=\"{}\"", text.empty() ? "" : ",", name, Escaped(label));
+    }
+    if (!text.empty()) text = "{" + text + "}";
+    known->second += fmt::format("{}{} {}\n", family.name, text, Number(value));
+  }
+
+  std::string Text() const {
+    std::string text;
+    for (const auto& [family, samples] : families_) {
+      text += fmt::format("# HELP {0} {2}\n# TYPE {0} {1}\n{3}", family->name, family->type,
+                          family->help, samples);
+    }
+    return text;
+  }
+
+ private:
+  std::vector<std::pair<const Family*, std::string>> families_;
+};
+
+// A metric of a job, whose name is `prefix`, or `prefix`, some text and `suffix`: the text becomes
+// the value of `label`.
+struct Rule {
+  std::string_view prefix;
+  std::string_view suffix;
+  const char* label;
+  double unit;  // what the value is multiplied by
+  Family family;
+};
+
+constexpr double kMs = 1e-3;
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+
+constexpr std::array kRules = {
+    Rule{"train/loss", "", nullptr, 1, {"fr_train_loss", "gauge", "Mean loss of the last steps"}},
+    Rule{"train/accuracy",
+         "",
+         nullptr,
+         1,
+         {"fr_train_accuracy", "gauge",
+          "Share of the training images whose own identity scored highest, 0 to 1"}},
+    Rule{"train/gradient_norm",
+         "",
+         nullptr,
+         1,
+         {"fr_train_gradient_norm", "gauge", "L2 norm of the backbone's gradient"}},
+    Rule{"train/lr",
+         "",
+         nullptr,
+         1,
+         {"fr_train_learning_rate", "gauge", "Learning rate of the last step"}},
+    Rule{"train/images_per_second",
+         "",
+         nullptr,
+         1,
+         {"fr_train_images_per_second", "gauge", "Training speed of all workers together"}},
+    Rule{"train/epoch",
+         "",
+         nullptr,
+         1,
+         {"fr_train_epochs", "gauge", "Epochs trained, with the present one's share"}},
+    Rule{"train/data_wait_share",
+         "",
+         nullptr,
+         1,
+         {"fr_train_data_wait_ratio", "gauge",
+          "Share of the time for which training waited for images, 0 to 1"}},
+    Rule{"train/bad_records",
+         "",
+         nullptr,
+         1,
+         {"fr_train_bad_records_total", "counter",
+          "Images that could not be read and were left out, in the present attempt"}},
+    Rule{"train/skipped_steps",
+         "",
+         nullptr,
+         1,
+         {"fr_train_skipped_steps_total", "counter",
+          "Steps not taken because of gradients that were not finite, in the present attempt"}},
+    Rule{"train/memory_gib",
+         "",
+         nullptr,
+         kGiB,
+         {"fr_train_memory_bytes", "gauge", "Memory of the worker that has most"}},
+    Rule{"train/time/",
+         "_ms",
+         "phase",
+         kMs,
+         {"fr_train_phase_seconds", "gauge", "Time of a step's phase, of the slowest worker"}},
+    Rule{"head/dropped_mass",
+         "",
+         nullptr,
+         1,
+         {"fr_head_dropped_mass", "gauge",
+          "Greatest probability that a sample lost to identities left out, 0 to 1"}},
+    Rule{"head/skipped_share",
+         "",
+         nullptr,
+         1,
+         {"fr_head_skipped_ratio", "gauge",
+          "Share of the head's backward pass that was left out, 0 to 1"}},
+    Rule{"shard/",
+         "/targets",
+         "rank",
+         1,
+         {"fr_shard_targets_ratio", "gauge",
+          "Share of the images whose identity lies in this rank's shard, 0 to 1"}},
+    Rule{"triplet/active_share",
+         "",
+         nullptr,
+         1,
+         {"fr_triplet_active_ratio", "gauge", "Share of the triplets with a loss, 0 to 1"}},
+    Rule{"triplet/active",
+         "",
+         nullptr,
+         1,
+         {"fr_triplet_active", "gauge", "Triplets with a loss, in a step"}},
+    Rule{"val/",
+         "/accuracy",
+         "set",
+         1,
+         {"fr_validation_accuracy", "gauge", "Verification accuracy, mean of ten folds, 0 to 1"}},
+    Rule{"val/",
+         "/accuracy_std",
+         "set",
+         1,
+         {"fr_validation_accuracy_stddev", "gauge",
+          "Standard deviation of the ten folds' accuracies"}},
+    Rule{"val/",
+         "/auc",
+         "set",
+         1,
+         {"fr_validation_auc", "gauge", "Area under the ROC curve, 0 to 1"}},
+    Rule{"val/", "/eer", "set", 1, {"fr_validation_eer", "gauge", "Equal error rate, 0 to 1"}},
+    Rule{"val/",
+         "/tar_at_far_1e-3",
+         "set",
+         1,
+         {"fr_validation_tar_at_far_1e3", "gauge",
+          "True accept rate at a false accept rate of 0.001, 0 to 1"}},
+    Rule{"val/",
+         "/threshold",
+         "set",
+         1,
+         {"fr_validation_threshold", "gauge", "Squared distance that tells same from different"}},
+    Rule{"val/",
+         "/embedding_norm",
+         "set",
+         1,
+         {"fr_validation_embedding_norm", "gauge", "Mean norm of the embeddings"}},
+    Rule{"checkpoint/stall_ms",
+         "",
+         nullptr,
+         kMs,
+         {"fr_checkpoint_stall_seconds", "gauge",
+          "Time for which training waited for the last checkpoint"}},
+    Rule{"checkpoint/write_ms",
+         "",
+         nullptr,
+         kMs,
+         {"fr_checkpoint_write_seconds", "gauge", "Time that writing the last checkpoint took"}},
+};
+
+constexpr Family kOtherMetric = {"fr_job_metric", "gauge",
+                                 "A metric that has no family of its own, under its name"};
+constexpr Family kBuildInfo = {"fr_build_info", "gauge", "The coordinator's version; always 1"};
+constexpr Family kStartTime = {"process_start_time_seconds", "gauge",
+                               "When the coordinator was started, Unix time"};
+constexpr Family kJobs = {"fr_jobs", "gauge", "Jobs by state, all that were ever submitted"};
+constexpr Family kSlots = {"fr_node_slots", "gauge", "Workers that a node can run"};
+constexpr Family kSlotsUsed = {"fr_node_slots_used", "gauge", "Workers that a node runs"};
+constexpr Family kJobInfo = {"fr_job_info", "gauge", "What a job trains; always 1"};
+constexpr Family kJobState = {"fr_job_state", "gauge", "1 for the state that a job is in, else 0"};
+constexpr Family kWorkers = {"fr_job_workers", "gauge", "Workers that a job asks for"};
+constexpr Family kStarted = {"fr_job_start_time_seconds", "gauge",
+                             "When a job's first attempt was started, Unix time"};
+constexpr Family kStep = {"fr_job_step", "gauge", "Steps done"};
+constexpr Family kLastStep = {"fr_job_last_step", "gauge", "Steps after which the job is done"};
+constexpr Family kRemaining = {"fr_job_remaining_seconds", "gauge",
+                               "Estimate of the time to the job's end"};
+constexpr Family kReported = {"fr_job_last_report_time_seconds", "gauge",
+                              "When the latest of a job's metrics was measured, Unix time"};
+constexpr Family kRestarts = {"fr_job_restarts_total", "counter", "Attempts beyond the first one"};
+constexpr Family kRpc = {"fr_rpc_requests_total", "counter",
+                         "Requests of commands and workers, by method and result"};
+constexpr Family kHttp = {"fr_http_requests_total", "counter", "HTTP requests, by status"};
+
+// What stands for `rule`'s label in `name`; nothing where the rule is not this name's.
+std::optional<std::string> Match(const Rule& rule, std::string_view name) {
+  if (rule.label == nullptr) return name == rule.prefix ? std::optional("") : std::nullopt;
+  if (name.size() <= rule.prefix.size() + rule.suffix.size()) return std::nullopt;
+  if (!name.starts_with(rule.prefix) || !name.ends_with(rule.suffix)) return std::nullopt;
+  name.remove_prefix(rule.prefix.size());
+  name.remove_suffix(rule.suffix.size());
+  return std::string(name);
+}
+
+void AddMetric(Page* page, Labels labels, const MetricPoint& point) {
+  for (const Rule& rule : kRules) {
+    const std::optional<std::string> label = Match(rule, point.name());
+    if (!label) continue;
+    if (rule.label != nullptr) labels.emplace_back(rule.label, *label);
+    return page->Add(rule.family, labels, point.value() * rule.unit);
+  }
+  labels.emplace_back("metric", point.name());
+  page->Add(kOtherMetric, labels, point.value());
+}
+
+double Seconds(std::int64_t ms) { return static_cast<double>(ms) / 1000; }
+
+void AddProgress(Page* page, const Labels& labels, const JobRecord& record) {
+  const Progress& progress = record.progress();
+  if (!record.has_progress()) return;
+  page->Add(kStep, labels, static_cast<double>(progress.step()));
+  page->Add(kLastStep, labels, static_cast<double>(progress.total_steps()));
+  if (record.state() == JobState::RUNNING && progress.has_seconds_left()) {
+    page->Add(kRemaining, labels, progress.seconds_left());
+  }
+}
+
+void AddJob(Page* page, const JobFigures& job) {
+  const JobRecord& record = job.record;
+  const JobSpec& spec = record.spec();
+  // Not "job": Prometheus itself gives every series a label of that name, the scraped target's.
+  const Labels labels = {{"job_id", record.id()}, {"job_name", spec.name()}};
+  Labels info = labels;
+  info.emplace_back("network", Network_Name(spec.model().network()));
+  info.emplace_back("loss", LossType_Name(spec.loss().type()));
+  info.emplace_back("optimizer", OptimizerType_Name(spec.optimizer().type()));
+  info.emplace_back("submitter", record.submitter());
+  page->Add(kJobInfo, info, 1);
+  for (int state = JobState_MIN; state <= JobState_MAX; ++state) {
+    if (!JobState_IsValid(state)) continue;
+    Labels with_state = labels;
+    with_state.emplace_back("state", JobState_Name(static_cast<JobState>(state)));
+    page->Add(kJobState, with_state, record.state() == state ? 1 : 0);
+  }
+  page->Add(kWorkers, labels, spec.resources().workers());
+  page->Add(kStarted, labels, Seconds(record.started_ms()));
+  page->Add(kRestarts, labels, record.restarts());
+  AddProgress(page, labels, record);
+  std::int64_t reported_ms = 0;
+  for (const MetricPoint& point : job.latest) {
+    AddMetric(page, labels, point);
+    reported_ms = std::max(reported_ms, point.time_ms());
+  }
+  if (reported_ms > 0) page->Add(kReported, labels, Seconds(reported_ms));
+}
+
+}  // namespace
+
+std::string PrometheusText(const Snapshot& snapshot, const RequestCounts& rpc_requests,
+                           const RequestCounts& http_requests) {
+  Page page;
+  page.Add(kBuildInfo, {{"version", kVersion}}, 1);
+  page.Add(kStartTime, {}, Seconds(snapshot.started_ms));
+  for (int state = JobState_MIN; state <= JobState_MAX; ++state) {
+    if (!JobState_IsValid(state)) continue;
+    const auto count = snapshot.jobs_by_state.find(static_cast<JobState>(state));
+    page.Add(kJobs, {{"state", JobState_Name(static_cast<JobState>(state))}},
+             count == snapshot.jobs_by_state.end() ? 0 : static_cast<double>(count->second));
+  }
+  for (const NodeStatus& node : snapshot.nodes) {
+    page.Add(kSlots, {{"node", node.name()}}, node.slots());
+    page.Add(kSlotsUsed, {{"node", node.name()}}, node.slots_used());
+  }
+  for (const JobFigures& job : snapshot.jobs) AddJob(&page, job);
+  for (const auto& [key, count] : rpc_requests.Get()) {
+    page.Add(kRpc, {{"method", key.first}, {"code", key.second}}, static_cast<double>(count));
+  }
+  for (const auto& [key, count] : http_requests.Get()) {
+    page.Add(kHttp, {{"method", key.first}, {"code", key.second}}, static_cast<double>(count));
+  }
+  return page.Text();
+}
+
+}  // namespace fr
