@@ -32,7 +32,7 @@
 #include "bench/train_candidates.h"
 #include "common/base/error.h"
 #include "common/cli/run_command.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
 
 namespace fr {
 namespace {
@@ -114,7 +114,7 @@ Measured MeasureStep(const Setting& setting, Communicator& comm) {
 
 int RunRank(const Setting& setting) {
   MpiSession session(nullptr, nullptr);
-  Communicator comm;
+  MpiCommunicator comm;
   const Measured measured = MeasureStep(setting, comm);
   if (comm.rank() == 0) fmt::print("{} {}\n", kAnswer, fmt::join(measured, " "));
   return 0;

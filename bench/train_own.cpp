@@ -3,14 +3,15 @@
 #include "bench/measure.h"
 #include "bench/train_candidates.h"
 #include "worker/backbones/run/backbone.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/gradient_reducer.h"
 #include "worker/heads/margin_head.h"
-#include "worker/optim/sgd.h"
+#include "worker/optim/optimizer.h"
 
 namespace fr {
 namespace {
 
 constexpr double kLr = 1e-4;
+constexpr double kClipNorm = 5;
 
 TrainingOptions BackboneOptions(const TrainSetting& setting) {
   TrainingOptions options;
@@ -33,11 +34,11 @@ IdentityRange OwnRange(const TrainSetting& setting, const Communicator& comm) {
 class Own final : public TrainCandidate {
  public:
   Own(const TrainSetting& setting, Communicator& comm)
-      : comm_(comm),
-        rows_(comm.world_size(), setting.batch),
+      : rows_(comm.world_size(), setting.batch),
         backbone_(setting.network, BackboneOptions(setting), 1),
-        optimizer_({0.9, 5e-4, 5}, backbone_.parameters().values().numel()),
-        head_(OwnHead(setting), OwnRange(setting, comm), comm) {}
+        optimizer_(MakeOptimizer(OptimizerSpec(), backbone_.parameters())),
+        head_(OwnHead(setting), OwnRange(setting, comm), comm),
+        reducer_(backbone_.parameters().gradients(), comm, {}) {}
 
   double Step(const at::Tensor& images, const at::Tensor& labels, StepTimes* times) override {
     at::Tensor embeddings;
@@ -45,19 +46,25 @@ class Own final : public TrainCandidate {
     FlatParameters& parameters = backbone_.parameters();
     times->forward = Seconds([&] { embeddings = backbone_.Forward(images); });
     times->head = Seconds([&] { result = head_.Step(embeddings, labels, rows_, kLr); });
-    times->backward = Seconds([&] { backbone_.Backward(result.embedding_gradients); });
-    times->reduce = Seconds([&] { comm_.AllReduceSum(parameters.gradients()); });
-    times->update =
-        Seconds([&] { optimizer_.Step(parameters.values(), parameters.gradients(), kLr); });
+    times->backward = Seconds([&] {
+      backbone_.Backward(result.embedding_gradients,
+                         [&](std::int64_t begin, std::int64_t end) { reducer_.Ready(begin, end); });
+    });
+    times->reduce = Seconds([&] { reducer_.Finish(); });
+    times->update = Seconds([&] {
+      const double scale = ClipFactor(GradientNorm(parameters.gradients()), kClipNorm);
+      optimizer_->Step(parameters, {kLr, scale, step_++});
+    });
     return result.loss;
   }
 
  private:
-  Communicator& comm_;
   std::vector<std::int64_t> rows_;
   Backbone backbone_;
-  Sgd optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
   MarginHead head_;
+  GradientReducer reducer_;
+  std::int64_t step_ = 0;
 };
 
 }  // namespace

@@ -15,7 +15,7 @@ constexpr std::int64_t kMiB = 1 << 20;
 
 // The process before it has a network, and the code that oneDNN writes while it runs: what is left
 // of measured workers when all else is taken off.
-constexpr std::int64_t kProgramBytes = 175 * kMiB;
+constexpr std::int64_t kProgramBytes = 165 * kMiB;
 // The norm of the gradients is summed in float64, from a copy.
 constexpr std::int64_t kNormBytesPerParameter = kDouble;
 // As worker/train/trainer.cpp, worker/data/loader.cpp and worker/heads have them.

@@ -84,6 +84,35 @@ def test_a_dry_run_shows_the_plan(no_coordinator, write_job):
         assert part in done.stderr, done.stderr
 
 
+# The same, and what it takes: needs neither the coordinator nor the data.
+def test_plan_says_what_a_job_will_need(no_coordinator, write_job):
+    path = write_job()
+    here = no_coordinator.run("frctl", "plan", path)
+    assert here.returncode == 0, here.stderr
+    for part in ("85,742 identities", "30: 2 epochs of 15", "about", "<- the most", "a step"):
+        assert part in here.stdout, here.stdout
+    away = no_coordinator.run("frctl", "plan", path, "--set", "data.train=/not/here", "-o", "json",
+                              "--identities", "1000", "--images", "64000")
+    assert away.returncode == 0, away.stderr
+    plan = json.loads(away.stdout)
+    assert plan["steps_per_epoch"] == 1000 and plan["identities"] == 1000
+    assert plan["memory_bytes"] == sum(item["bytes"] for item in plan["memory"]) > 100 << 20
+    assert plan["seconds"]["step"] > 0
+    unknown = no_coordinator.run("frctl", "plan", path, "--set", "data.train=/not/here")
+    assert unknown.returncode == 0 and "unknown" in unknown.stdout
+
+
+def test_plan_takes_another_machine_and_names_mistakes_in_its_file(no_coordinator, write_job,
+                                                                   tmp_path):
+    machine = tmp_path / "machine.yaml"
+    machine.write_text("name: a slow one\nbackbone_fp32: 0.001\n")
+    slow = no_coordinator.run("frctl", "plan", write_job(), "--machine", machine)
+    assert slow.returncode == 0 and "a slow one" in slow.stdout, slow.stderr
+    machine.write_text("backbone_fp23: 1\n")
+    wrong = no_coordinator.run("frctl", "plan", write_job(), "--machine", machine)
+    assert wrong.returncode == 2 and "machine.yaml:1:1: backbone_fp23" in wrong.stderr
+
+
 def test_an_absent_coordinator_is_exit_code_3(no_coordinator, write_job):
     for command in (("fr-submit", write_job()), ("frctl", "jobs"), ("frctl", "watch", "1"),
                     ("frctl", "logs", "-f", "1")):
@@ -95,7 +124,7 @@ def test_an_absent_coordinator_is_exit_code_3(no_coordinator, write_job):
 
 def test_a_wrong_command_line_is_exit_code_2(no_coordinator):
     for command in (("fr-submit",), ("frctl",), ("frctl", "dance"), ("frctl", "jobs", "-o", "xml"),
-                    ("frctl", "show"), ("frctl", "show", "my-job"), ("frctl", "jobs", "--limit", "0")):
+                    ("frctl", "show"), ("frctl", "plan"), ("frctl", "show", "my-job"), ("frctl", "jobs", "--limit", "0")):
         done = no_coordinator.run(*command)
         assert done.returncode == 2, (command, done.stderr)
         assert done.stderr.strip(), command

@@ -36,6 +36,15 @@ std::uint32_t MaskedCrc(std::string_view bytes) {
   return ((crc >> 15) | (crc << 17)) + 0xA282EAD8U;
 }
 
+std::string EventRecord(const std::string& bytes) {
+  std::string record;
+  AppendLittleEndian(&record, static_cast<std::uint64_t>(bytes.size()));
+  AppendLittleEndian(&record, MaskedCrc(record));
+  record += bytes;
+  AppendLittleEndian(&record, MaskedCrc(bytes));
+  return record;
+}
+
 double Seconds(std::int64_t ms) { return static_cast<double>(ms) / 1000; }
 
 // TensorBoard reads a directory's files in the order of their names. So a later file's name has to
@@ -92,15 +101,6 @@ std::string PointRecords(const std::vector<MetricPoint>& points) {
 }
 
 }  // namespace
-
-std::string EventRecord(const std::string& bytes) {
-  std::string record;
-  AppendLittleEndian(&record, static_cast<std::uint64_t>(bytes.size()));
-  AppendLittleEndian(&record, MaskedCrc(record));
-  record += bytes;
-  AppendLittleEndian(&record, MaskedCrc(bytes));
-  return record;
-}
 
 EventFile::EventFile(fs::path directory, std::int64_t first_step)
     : directory_(std::move(directory)), first_step_(first_step) {

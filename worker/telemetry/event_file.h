@@ -42,7 +42,4 @@ class EventFile {
   bool failing_ = false;
 };
 
-// One record of the format above.
-std::string EventRecord(const std::string& bytes);
-
 }  // namespace fr

@@ -575,7 +575,9 @@ TEST_F(TrainerTest, ADamagedCheckpointIsRefusedAndTheOneBeforeTaken) {
   spec.mutable_train()->set_max_steps(5);
   RecordingLink continued;
   Train(spec, comm_, path_ / "again", &continued, manifests);
-  if (comm_.rank() == 0) EXPECT_EQ(continued.values["train/loss"].begin()->first, 3);
+  if (comm_.rank() == 0) {
+    EXPECT_EQ(continued.values["train/loss"].begin()->first, 3);
+  }
   try {
     Train(spec, comm_, path_ / "again", &link, {manifests[0]});
     FAIL() << "nothing is left";
