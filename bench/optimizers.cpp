@@ -100,7 +100,8 @@ void Measure(const Row& row, const Setting& setting, NetworkState& state) {
       4.0 * row.streams * static_cast<double>(parameters.values().numel()) / 1e9;
   std::cout << fmt::format("{:<15} {:>8.1f} ms {:>8.1f} ms {:>7.2f}x {:>7.1f} GB/s\n", row.name,
                            1e3 * our_time, 1e3 * their_time, their_time / our_time,
-                           gigabytes / our_time);
+                           gigabytes / our_time)
+            << std::flush;
 }
 
 // The norm and the average have no counterpart that is one call in LibTorch's C++.
