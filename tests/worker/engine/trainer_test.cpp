@@ -113,6 +113,25 @@ class TrainerTest : public testing::Test {
   void ExpectContinuation(JobSpec spec, int middle);
   void ExpectSameAsOneRank(const JobSpec& spec, double tolerance);
 
+  // Four identities with three images each, all of them in every step, unchanged: what training
+  // does shows in the loss, and not what the step's images happen to be.
+  void TrainOnTheSameTwelveImages(JobSpec* spec) {
+    if (comm_.rank() == 0) {
+      SyntheticSetOptions options;
+      options.identities = 4;
+      options.images_per_identity = 3;
+      options.held_out_identities = 4;
+      options.max_pairs = 10;
+      WriteSyntheticSet(path_ / "few", options);
+    }
+    comm_.Barrier();
+    set_ = "few";
+    spec->mutable_data()->set_total_batch_size(12);
+    spec->mutable_data()->mutable_augment()->set_flip(0);
+    spec->mutable_data()->mutable_augment()->set_color(0);
+    spec->mutable_data()->mutable_augment()->set_cut_out(0);
+  }
+
   // Rank 0's checkpoints of these steps, on every rank.
   std::vector<CheckpointManifest> Checkpoints(RecordingLink& link, std::vector<int> steps) {
     std::vector<CheckpointManifest> manifests;
@@ -250,23 +269,10 @@ TEST_F(TrainerTest, TripletsAreTheSameAtAnyNumberOfRanks) {
   ExpectSameAsOneRank(TripletJob(6, TripletSpec::semi_hard), 1e-4);
 }
 
-// Four identities with three images each, the same twelve in every step: what the farthest positive
-// and the nearest negative of every anchor cost is learnt away.
+// What the farthest positive and the nearest negative of every anchor cost is learnt away.
 TEST_F(TrainerTest, TripletsAreLearnt) {
-  if (comm_.rank() == 0) {
-    SyntheticSetOptions options;
-    options.identities = 4;
-    options.images_per_identity = 3;
-    options.held_out_identities = 4;
-    options.max_pairs = 10;
-    WriteSyntheticSet(path_ / "few", options);
-  }
-  comm_.Barrier();
-  set_ = "few";
   JobSpec spec = TripletJob(6, TripletSpec::hard);
-  spec.mutable_data()->mutable_augment()->set_flip(0);
-  spec.mutable_data()->mutable_augment()->set_color(0);
-  spec.mutable_data()->mutable_augment()->set_cut_out(0);
+  TrainOnTheSameTwelveImages(&spec);
   spec.mutable_model()->set_network(Network::mbf);
   spec.mutable_optimizer()->set_lr(0.02);
   RecordingLink link;
@@ -361,19 +367,22 @@ TEST_F(TrainerTest, DropoutIsTheSameOnAnyNumberOfRanks) {
   ExpectSameAsOneRank(spec, 1e-4);
 }
 
-// The loss of a step in parts is that of the whole batch; with statistics per part the network is
-// not quite the same, so its first step alone is compared, and what it learns.
+// A step in parts trains on the images that it would train on as a whole, and learns them; batch
+// norm sees them in parts, so the numbers are others.
 TEST_F(TrainerTest, AStepInPartsTrainsOnTheSameImages) {
   JobSpec spec = SmallJob(6);
-  spec.mutable_data()->set_total_batch_size(12);
-  RecordingLink whole;
-  Train(spec, comm_, path_ / "whole", &whole);
+  TrainOnTheSameTwelveImages(&spec);
   spec.mutable_train()->set_accumulate(3);
   RecordingLink parts;
   Train(spec, comm_, path_ / "parts", &parts);
-  for (const auto& [step, loss] : whole.values["train/loss"]) {
-    EXPECT_NEAR(parts.values["train/loss"][step], loss, 0.1 * std::abs(loss)) << step;
-    EXPECT_EQ(parts.values["train/epoch"][step], whole.values["train/epoch"][step]);
+  spec.mutable_train()->set_accumulate(1);
+  RecordingLink whole;
+  Train(spec, comm_, path_ / "whole", &whole);
+  for (const std::string curve : {"train/epoch", "train/lr", "shard/0/targets"}) {
+    EXPECT_EQ(parts.values[curve], whole.values[curve]) << curve;
+  }
+  if (comm_.rank() == 0) {
+    EXPECT_LT(parts.values["train/loss"][6], 0.9 * parts.values["train/loss"][1]);
   }
 }
 
@@ -409,7 +418,9 @@ TEST_F(TrainerTest, HowGradientsTravelChangesNothing) {
 // The optimizers that a job can ask for learn; with averages, what is validated is the average.
 TEST_F(TrainerTest, EveryOptimizerLearns) {
   for (const OptimizerType type : {OptimizerType::sgd, OptimizerType::adamw, OptimizerType::lars}) {
-    JobSpec spec = SmallJob(12);
+    JobSpec spec = SmallJob(8);
+    TrainOnTheSameTwelveImages(&spec);
+    spec.mutable_model()->set_network(Network::mbf);
     OptimizerSpec& optimizer = *spec.mutable_optimizer();
     optimizer.set_type(type);
     optimizer.set_nesterov(type == OptimizerType::sgd);
@@ -420,7 +431,7 @@ TEST_F(TrainerTest, EveryOptimizerLearns) {
     RecordingLink link;
     Train(spec, comm_, path_ / OptimizerType_Name(type), &link);
     if (comm_.rank() == 0) {
-      EXPECT_LT(link.values["train/loss"][12], 0.98 * link.values["train/loss"][1])
+      EXPECT_LT(link.values["train/loss"][8], 0.9 * link.values["train/loss"][1])
           << OptimizerType_Name(type);
     }
   }
