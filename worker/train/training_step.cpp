@@ -130,24 +130,24 @@ NetworkState& TrainingStep::validated() {
 
 StepOutcome TrainingStep::Run(std::int64_t step, double lr) {
   const double head_lr = lr * spec_.optimizer().head_lr_multiplier();
-  KeepStatistics();
   StepOutcome outcome;
   std::string not_finite;
-  for (int part = 0; part < spec_.train().accumulate(); ++part) {
+  const int parts = spec_.train().accumulate();
+  for (int part = 0; part < parts; ++part) {
     timeline_.Enter(Phase::kData);
     loader_->Next(&batch_);
     if (!not_finite.empty()) continue;  // the images of a step that is left out are used up, too
     try {
       RunPart(step, part, head_lr, &outcome);
+      if (parts > 1 && part + 1 == parts) {
+        timeline_.Enter(Phase::kHead);
+        head_->Update(head_lr);
+      }
     } catch (const NonFiniteError& error) {
       not_finite = error.what();
     }
   }
   if (!not_finite.empty()) return LeaveOut(step, not_finite, at::Tensor());
-  if (spec_.train().accumulate() > 1) {
-    timeline_.Enter(Phase::kHead);
-    head_->Update(head_lr);
-  }
   if (!Update(step, lr, &outcome)) {
     return LeaveOut(step,
                     fmt::format("the norm of the backbone's gradient is {}", outcome.gradient_norm),
@@ -156,19 +156,6 @@ StepOutcome TrainingStep::Run(std::int64_t step, double lr) {
   outcome.head.embedding_gradients.reset();
   timeline_.Enter(Phase::kOther);
   return outcome;
-}
-
-void TrainingStep::KeepStatistics() {
-  if (spec_.train().non_finite() != TrainSpec::skip) return;
-  statistics_before_.clear();
-  for (const auto& [name, tensor] : backbone_.state().Statistics()) {
-    statistics_before_.push_back(tensor.clone());
-  }
-}
-
-void TrainingStep::RestoreStatistics() {
-  auto before = statistics_before_.begin();
-  for (const auto& [name, tensor] : backbone_.state().Statistics()) tensor.copy_(*before++);
 }
 
 void TrainingStep::RunPart(std::int64_t step, int part, double head_lr, StepOutcome* outcome) {
@@ -222,7 +209,6 @@ StepOutcome TrainingStep::LeaveOut(std::int64_t step, const std::string& what,
                                           ": the training diverged; lower optimizer.lr or lengthen "
                                           "optimizer.schedule.warmup_steps");
   }
-  RestoreStatistics();
   if (comm_.rank() == 0) spdlog::warn("{}: the step is left out", text);
   StepOutcome outcome;
   outcome.skipped = true;

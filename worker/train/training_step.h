@@ -53,8 +53,6 @@ class TrainingStep {
   std::int64_t bad_records() const { return loader_->bad_records(); }
 
  private:
-  void KeepStatistics();
-  void RestoreStatistics();
   void RunPart(std::int64_t step, int part, double head_lr, StepOutcome* outcome);
   bool Update(std::int64_t step, double lr, StepOutcome* outcome);
   StepOutcome LeaveOut(std::int64_t step, const std::string& what,
@@ -75,9 +73,6 @@ class TrainingStep {
   Batch batch_;                     // whose memory the next one takes
   Draws draws_;
   at::Tensor images_;  // of the part that ran last, as the network took them
-  // Running statistics before the step, where it may have to be left out: a bad value stays in them
-  // for good.
-  std::vector<at::Tensor> statistics_before_;
 };
 
 }  // namespace fr
