@@ -25,7 +25,7 @@ namespace fs = std::filesystem;
 
 // So long a job that has ended is part of snapshots: whoever looks once a minute sees its end, and
 // the number of jobs in a snapshot stays bounded.
-constexpr std::int64_t kShownAfterEndMs = 10 * 60 * 1000;
+constexpr std::int64_t kShownAfterEndMs = 600'000;
 
 std::string JobId(std::int64_t number) { return fmt::format("job-{}", number); }
 
@@ -46,6 +46,7 @@ std::string QueueReason(const JobSpec& job, const CoordinatorSpec& spec) {
 [[noreturn]] void ThrowNoCheckpoint(const PinCheckpointRequest& request,
                                     const std::vector<CheckpointManifest>& checkpoints) {
   std::vector<std::int64_t> steps;
+  steps.reserve(checkpoints.size());
   for (const CheckpointManifest& manifest : checkpoints) steps.push_back(manifest.step());
   throw Error(
       ErrorCode::kNotFound,

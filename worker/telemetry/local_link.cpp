@@ -51,7 +51,7 @@ class LocalLink : public RunLink {
     ShardPlan plan = PlanShards(num_identities, bytes_per_identity, capacity_bytes);
     const std::vector<ShardPlanProto> earlier = store_.ShardPlans(kJob);
     if (!earlier.empty()) {
-      const ShardPlan last = FromProto(earlier.back());
+      ShardPlan last = FromProto(earlier.back());
       plan.generation = last.generation;
       if (plan == last) return last;
     }
