@@ -16,8 +16,6 @@ constexpr std::int64_t kMiB = 1 << 20;
 // The process before it has a network, and the code that oneDNN writes while it runs: what is left
 // of measured workers when all else is taken off.
 constexpr std::int64_t kProgramBytes = 165 * kMiB;
-// The norm of the gradients is summed in float64, from a copy.
-constexpr std::int64_t kNormBytesPerParameter = kDouble;
 // As worker/train/trainer.cpp, worker/data/loader.cpp and worker/heads have them.
 constexpr std::int64_t kValidationBatch = 64;
 constexpr std::int64_t kLoaderBatches = 4;  // three ahead, and the step's own
@@ -104,8 +102,9 @@ void AddHead(Items& items, const JobSpec& spec, const WorkerShare& share) {
   items.Add("head_state", "head: the optimizer's state",
             StateCopies(spec.optimizer().type()) * rows +
                 share.identities * spec.loss().sub_centers() * kFloat);
-  if (spec.train().accumulate() > 1) {
-    items.Add("head_gradients", "head: gradients, summed over train.accumulate's parts", rows);
+  // Otherwise a row moves as soon as its gradient is there.
+  if (spec.train().accumulate() > 1 || spec.optimizer().type() == OptimizerType::lars) {
+    items.Add("head_gradients", "head: gradients, whole before a row moves", rows);
   }
   items.Add("head_workspace", "head: logits of a tile, by thread", HeadWorkspaceBytes(spec, share));
   items.Add("gathered", "embeddings of all workers, and their gradients",
@@ -129,7 +128,6 @@ std::vector<MemoryItem> PlanMemory(const JobSpec& spec, const Graph& graph,
   options.images = share.images_at_once;
   options.precision = spec.model().precision();
   options.recompute = spec.model().recompute();
-  options.update_bytes = backbone.trained / kFloat * kNormBytesPerParameter;
   const std::int64_t step = TrainingMemoryOf(graph, options).resident;
   items.Add("activations", "activations and their gradients, at the largest moment", step);
   if (spec.data().validation_size() > 0) {

@@ -87,7 +87,6 @@ class SimulatedTraining {
   SimulatedTraining(const Graph& graph, const TrainingMemoryOptions& options)
       : graph_(graph),
         sizes_(ValueSizesOf(graph, options.images, options.precision, /*hides_tokens=*/true)),
-        update_bytes_(options.update_bytes),
         bf16_(options.precision == Precision::bf16),
         steps_(StepsOf(graph)),
         uses_(graph.nodes().size(), 0),
@@ -106,7 +105,6 @@ class SimulatedTraining {
       Forward();
       memory.kept = heap_.live();
       Backward();
-      heap_.New(update_bytes_).reset();
     }
     memory.resident = heap_.peak_resident();
     return memory;
@@ -300,7 +298,6 @@ class SimulatedTraining {
   HeapModel heap_;  // before everything that holds buffers
   const Graph& graph_;
   ValueSizes sizes_;
-  std::int64_t update_bytes_;
   bool bf16_;
   std::vector<SimulatedStep> steps_;
   std::vector<SimulatedBlock> blocks_;

@@ -14,7 +14,6 @@ struct TrainingMemoryOptions {
   std::int64_t images = 1;  // worked through at a time by one worker
   Precision precision = Precision::fp32;
   bool recompute = false;
-  std::int64_t update_bytes = 0;  // that the update after the passes takes for a moment
 };
 
 // Bytes; parameters and their gradients are not in them.

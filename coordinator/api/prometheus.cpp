@@ -149,7 +149,7 @@ constexpr std::array kRules = {
          "_ms",
          "phase",
          kMs,
-         {"fr_train_phase_seconds", "gauge", "Time of a step's phase, of the slowest worker"}},
+         {"fr_train_phase_seconds", "gauge", "Time of a step's phase, mean of all workers"}},
     Rule{"head/dropped_mass",
          "",
          nullptr,

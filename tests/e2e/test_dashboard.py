@@ -11,6 +11,7 @@ CHARTS = {
     "lr": "train/lr",
     "speed": "train/images_per_second",
     "accuracy": "val/synth/accuracy",
+    "memory": "train/memory_gib",
 }
 
 

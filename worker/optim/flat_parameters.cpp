@@ -15,14 +15,15 @@ std::vector<std::int64_t> DenseStrides(const std::vector<std::int64_t>& sizes) {
 }  // namespace
 
 FlatParameters::FlatParameters(
-    const std::vector<std::pair<std::string, std::vector<std::int64_t>>>& parameters) {
+    const std::vector<std::pair<std::string, std::vector<std::int64_t>>>& parameters,
+    bool with_gradients) {
   std::int64_t size = 0;
   for (const auto& [name, sizes] : parameters) {
     entries_.push_back({name, size, sizes, DenseStrides(sizes)});
     size += c10::multiply_integers(sizes);
   }
   values_ = at::zeros({size}, torch::kFloat32);
-  gradients_ = at::zeros({size}, torch::kFloat32);
+  if (with_gradients) gradients_ = at::zeros({size}, torch::kFloat32);
 }
 
 at::Tensor FlatParameters::View(const at::Tensor& flat, const Entry& entry) {

@@ -15,8 +15,10 @@ class FlatParameters {
  public:
   // Room for parameters of these names and shapes, float32, all zero; 4-d ones in channels-last
   // order.
+  // Without gradients: for values that nobody trains, half the memory; gradients() is undefined.
   explicit FlatParameters(
-      const std::vector<std::pair<std::string, std::vector<std::int64_t>>>& parameters);
+      const std::vector<std::pair<std::string, std::vector<std::int64_t>>>& parameters,
+      bool with_gradients = true);
 
   at::Tensor& values() { return values_; }        // [n] float32
   at::Tensor& gradients() { return gradients_; }  // [n] float32

@@ -22,7 +22,7 @@ void Average(const at::Tensor& average, const at::Tensor& value, float share) {
 }  // namespace
 
 WeightAverage::WeightAverage(const Graph& graph, const NetworkState& state, double decay)
-    : decay_(decay), average_(graph) {
+    : decay_(decay), average_(graph, /*trained=*/false) {
   const torch::NoGradGuard no_grad;
   const NamedTensors source = state.Named();
   const NamedTensors target = average_.Named();

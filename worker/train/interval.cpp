@@ -57,6 +57,7 @@ void Interval::Add(const StepOutcome& step) {
 Interval::Summary Interval::Take(const JobSpec& spec, std::int64_t step, const RankReport& own,
                                  Communicator& comm) {
   const Interval sums = std::exchange(*this, Interval());
+  skipped_before_ = sums.skipped_before_ + sums.skipped_;
   std::vector<double> values = Pack(own, sums.own_targets_);
   const auto width = static_cast<std::int64_t>(values.size());
   const at::Tensor all =
@@ -97,7 +98,7 @@ Interval::Summary Interval::Take(const JobSpec& spec, std::int64_t step, const R
   add("train/memory_gib", memory.max() / (std::int64_t{1} << 30));
   if (spec.data().bad_records() == DataSpec::skip) add("train/bad_records", bad_records.sum());
   if (spec.train().non_finite() == TrainSpec::skip) {
-    add("train/skipped_steps", static_cast<double>(sums.skipped_));
+    add("train/skipped_steps", static_cast<double>(skipped_before_));
   }
   if (spec.loss().mass_tolerance() > 0) {
     add("head/dropped_mass", sums.dropped_mass_);

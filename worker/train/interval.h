@@ -46,6 +46,7 @@ class Interval {
  private:
   std::int64_t steps_ = 0;
   std::int64_t skipped_ = 0;
+  std::int64_t skipped_before_ = 0;  // in earlier intervals
   double loss_ = 0;
   double accuracy_ = 0;
   double gradient_norm_ = 0;

@@ -116,7 +116,7 @@ class TrainerTest : public testing::Test {
   // Four identities with three images each, all of them in every step, unchanged: what training
   // does shows in the loss, and not what the step's images happen to be.
   void TrainOnTheSameTwelveImages(JobSpec* spec) {
-    if (comm_.rank() == 0) {
+    if (comm_.rank() == 0 && set_ != "few") {
       SyntheticSetOptions options;
       options.identities = 4;
       options.images_per_identity = 3;
@@ -481,7 +481,7 @@ TEST_F(TrainerTest, ValuesThatAreNotFiniteAreNamed) {
   spec.mutable_train()->set_non_finite(TrainSpec::skip);
   EXPECT_THAT(failure(), testing::HasSubstr("11 steps in a row"));
   if (comm_.rank() == 0) {
-    EXPECT_EQ(link.values["train/skipped_steps"][11], 1);
+    EXPECT_EQ(link.values["train/skipped_steps"][11], 10);
     EXPECT_FALSE(link.values["train/loss"].contains(11));
   }
 }

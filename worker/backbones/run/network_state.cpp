@@ -50,12 +50,13 @@ at::ScalarType ScalarTypeOf(Precision precision) {
   return precision == Precision::bf16 ? at::kBFloat16 : at::kFloat;
 }
 
-NetworkState::NetworkState(const Graph& graph) : trained_(Trained(graph)) {
+NetworkState::NetworkState(const Graph& graph, bool trained) : trained_(Trained(graph), trained) {
   for (const FlatParameters::Entry& entry : trained_.entries()) {
     at::Tensor value = FlatParameters::View(trained_.values(), entry);
+    tensors_[entry.name] = value;
+    if (!trained) continue;
     value.set_requires_grad(true);
     value.mutable_grad() = FlatParameters::View(trained_.gradients(), entry);
-    tensors_[entry.name] = value;
   }
   for (const Parameter& parameter : graph.Parameters()) {
     order_.push_back(parameter.name);

@@ -26,7 +26,8 @@ at::ScalarType ScalarTypeOf(Precision precision);
 class NetworkState {
  public:
   // Zeros; Initialise() or Load() gives them values.
-  explicit NetworkState(const Graph& graph);
+  // `trained`: with room for gradients, which only training needs.
+  explicit NetworkState(const Graph& graph, bool trained = true);
 
   // Draws every tensor as the graph says, from torch's default generator seeded with `seed`.
   void Initialise(const Graph& graph, std::uint64_t seed);
