@@ -71,7 +71,7 @@ void Train(const Options& options, const fr::Graph& graph, fr::NetworkState& sta
   const at::Tensor& gradients = input.at("embedding_gradients");
   if (options.path == "plain") {
     std::map<std::string, at::Tensor> drawn;
-    fr::ComputeMode mode{true, !options.no_randomness, &drawn};
+    fr::ComputeMode mode{true, !options.no_randomness, &drawn, {}};
     Named values;
     const at::Tensor embedding = fr::ComputeGraph(graph, state, images, precision, mode, &values);
     embedding.backward(gradients);
