@@ -126,7 +126,7 @@ def step(cluster, job, gpus, batch):
     traffic = 5 * 4 * rows * dim / cluster.memory
     head = max(products, traffic)
 
-    exchange = all_gather(cluster, total * (4 * dim + 16), gpus)  # with norm and label
+    exchange = all_gather(cluster, total * (4 * dim + 12), gpus)  # with norm and label
     exchange += 3 * all_reduce(cluster, 8 * total, gpus)  # targets, maxima, sums
     exchange += reduce_scatter(cluster, 4 * total * dim, gpus)
 

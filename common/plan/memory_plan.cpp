@@ -38,6 +38,11 @@ std::int64_t HeadRowBytes(const JobSpec& spec, std::int64_t identities) {
   return identities * spec.loss().sub_centers() * (HeadColumns(spec) + bias) * kFloat;
 }
 
+// Of the head; otherwise a row moves as soon as its gradient is there.
+bool NeedsWholeGradients(const JobSpec& spec) {
+  return spec.train().accumulate() > 1 || spec.optimizer().type() == OptimizerType::lars;
+}
+
 // Per thread a tile's logits, the gradients of all embeddings, and sums by sample.
 std::int64_t HeadWorkspaceBytes(const JobSpec& spec, const WorkerShare& share) {
   const std::int64_t columns = HeadColumns(spec);
@@ -102,8 +107,7 @@ void AddHead(Items& items, const JobSpec& spec, const WorkerShare& share) {
   items.Add("head_state", "head: the optimizer's state",
             StateCopies(spec.optimizer().type()) * rows +
                 share.identities * spec.loss().sub_centers() * kFloat);
-  // Otherwise a row moves as soon as its gradient is there.
-  if (spec.train().accumulate() > 1 || spec.optimizer().type() == OptimizerType::lars) {
+  if (NeedsWholeGradients(spec)) {
     items.Add("head_gradients", "head: gradients, whole before a row moves", rows);
   }
   items.Add("head_workspace", "head: logits of a tile, by thread", HeadWorkspaceBytes(spec, share));
@@ -153,6 +157,13 @@ std::vector<MemoryItem> PlanMemory(const JobSpec& spec, const Graph& graph,
   }
   items.Add("program", "the program itself, LibTorch and MPI", kProgramBytes);
   return items.Take();
+}
+
+std::int64_t HeadBytesPerIdentity(const JobSpec& spec) {
+  if (spec.loss().type() == LossType::triplet) return 0;
+  const std::int64_t copies =
+      1 + StateCopies(spec.optimizer().type()) + (NeedsWholeGradients(spec) ? 1 : 0);
+  return copies * HeadRowBytes(spec, 1);
 }
 
 std::int64_t SumOf(const std::vector<MemoryItem>& items) {

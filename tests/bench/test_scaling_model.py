@@ -38,10 +38,10 @@ def test_a_step_computed_by_hand():
     assert step.backbone == pytest.approx(6e10 / 1e12)
     # 250 rows of 100: 5 x 4 bytes each from memory take longer than 8 million operations.
     assert step.head == pytest.approx(500e-6)
-    # 40 rows of 416 bytes: 1/2 x 1/2 of them between the nodes, 1/2 from the neighbour; three
+    # 40 rows of 412 bytes: 1/2 x 1/2 of them between the nodes, 1/2 from the neighbour; three
     # all-reduces of 320 bytes; 40 rows of 400 bytes back.
     assert step.exchange == pytest.approx(
-        (41.6e-6 + 8.32e-6) + 3 * 2 * (0.8e-6 + 0.16e-6) + (40e-6 + 8e-6)
+        (41.2e-6 + 8.24e-6) + 3 * 2 * (0.8e-6 + 0.16e-6) + (40e-6 + 8e-6)
     )
     # 4 MB: 2 x (1/2 x 2 MB at 1e8 + 1/2 x 4 MB at 1e9); all but a bucket's quarter is hidden.
     assert step.gradients == pytest.approx(0.024)

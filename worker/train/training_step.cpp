@@ -132,17 +132,12 @@ StepOutcome TrainingStep::Run(std::int64_t step, double lr) {
   const double head_lr = lr * spec_.optimizer().head_lr_multiplier();
   StepOutcome outcome;
   std::string not_finite;
-  const int parts = spec_.train().accumulate();
-  for (int part = 0; part < parts; ++part) {
+  for (int part = 0; part < spec_.train().accumulate(); ++part) {
     timeline_.Enter(Phase::kData);
     loader_->Next(&batch_);
     if (!not_finite.empty()) continue;  // the images of a step that is left out are used up, too
     try {
       RunPart(step, part, head_lr, &outcome);
-      if (parts > 1 && part + 1 == parts) {
-        timeline_.Enter(Phase::kHead);
-        head_->Update(head_lr);
-      }
     } catch (const NonFiniteError& error) {
       not_finite = error.what();
     }
@@ -174,6 +169,9 @@ void TrainingStep::RunPart(std::int64_t step, int part, double head_lr, StepOutc
   HeadStepResult head = parts == 1 ? head_->Step(embeddings, labels, rows_, head_lr)
                                    : head_->Accumulate(embeddings, labels, rows_, 1.0 / parts);
   AddPart(head, 1.0 / parts, &outcome->head);
+  // Before the backward pass sends gradients off: what is not finite shows while nothing is under
+  // way.
+  if (parts > 1 && last) head_->Update(head_lr);
 
   timeline_.Enter(Phase::kBackward);
   // The head's gradients carry 1 / global batch, so the sum over ranks is the mean's gradient.

@@ -12,6 +12,7 @@
 #include "common/base/logging.h"
 #include "common/base/memory.h"
 #include "common/config/job_config.h"
+#include "common/plan/memory_plan.h"
 #include "common/rpc/client.h"
 #include "worker/comm/communicator.h"
 #include "worker/data/training_set.h"
@@ -85,18 +86,10 @@ std::vector<std::int64_t> HeadCapacities(Communicator& comm) {
   return std::vector<std::int64_t>(offers.size(), *std::min_element(offers.begin(), offers.end()));
 }
 
-// Of a head's row, or rows, with the optimizer's state.
-std::int64_t BytesPerIdentity(const JobSpec& spec) {
-  if (spec.loss().type() == LossType::triplet)
-    return 1;  // there are no rows; some size must be said
-  const int copies = spec.optimizer().type() == OptimizerType::adamw ? 3 : 2;
-  return copies * static_cast<std::int64_t>(sizeof(float)) * spec.model().embedding_size() *
-         spec.loss().sub_centers();
-}
-
 ShardPlan AgreeOnPlan(RunLink* link, const JobSpec& spec, std::int64_t num_identities,
                       Communicator& comm) {
-  const std::int64_t bytes_per_identity = BytesPerIdentity(spec);
+  // Without a head a plan still says who is who.
+  const std::int64_t bytes_per_identity = std::max<std::int64_t>(HeadBytesPerIdentity(spec), 1);
   const std::vector<std::int64_t> capacities = HeadCapacities(comm);
   std::string bytes;
   if (link != nullptr) {
