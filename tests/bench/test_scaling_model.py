@@ -47,7 +47,7 @@ def test_a_step_computed_by_hand():
     assert step.gradients == pytest.approx(0.024)
     assert step.hidden == pytest.approx(0.018)
     assert step.update == pytest.approx(0.02)
-    assert step.total == pytest.approx(0.06 + 0.0005 + 103.68e-6 + 0.006 + 0.02)
+    assert step.total == pytest.approx(0.06 + 0.0005 + 103.2e-6 + 0.006 + 0.02)
 
 
 def test_a_ring_of_four():
