@@ -11,7 +11,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <functional>
 #include <iostream>
 #include <sstream>
@@ -52,16 +51,6 @@ struct Measured {
   double loss = 0;
 };
 
-double PeakGigabytes() {
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  double kilobytes = 0;
-  while (status >> word) {
-    if (word == "VmHWM:") status >> kilobytes;
-  }
-  return kilobytes / (1 << 20);
-}
-
 double MedianStep(int steps, const std::function<void()>& step) {
   step();  // memory is touched, pages are mapped
   std::vector<double> seconds;
@@ -82,7 +71,7 @@ at::Tensor Embeddings(const Setting& setting, const at::Tensor& weight, const at
 
 Measured MeasureReference(const Setting& setting) {
   Measured measured;
-  measured.base = PeakGigabytes();
+  measured.base = PeakGibibytes();
   torch::manual_seed(1);
   const at::Tensor labels = torch::randint(setting.identities, {setting.batch}, torch::kInt64);
   at::Tensor weight = torch::randn({setting.identities, setting.dim}).mul_(0.01);
@@ -106,13 +95,13 @@ Measured MeasureReference(const Setting& setting) {
     optimizer.step();
     measured.loss = loss.item<double>();
   });
-  measured.gigabytes = PeakGigabytes();
+  measured.gigabytes = PeakGibibytes();
   return measured;
 }
 
 Measured MeasureHead(const Setting& setting) {
   Measured measured;
-  measured.base = PeakGigabytes();
+  measured.base = PeakGibibytes();
   torch::manual_seed(1);
   const bool trained = setting.mode == "tolerance-trained";
   const at::Tensor labels = torch::randint(setting.identities, {setting.batch}, torch::kInt64);
@@ -130,7 +119,7 @@ Measured MeasureHead(const Setting& setting) {
     measured.loss = result.loss;
     measured.skipped = result.skipped_share;
   });
-  measured.gigabytes = PeakGigabytes();
+  measured.gigabytes = PeakGibibytes();
   return measured;
 }
 

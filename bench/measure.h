@@ -1,10 +1,13 @@
 #pragma once
-// Seconds, and the middle of several.
+// Seconds, the middle of several, and memory.
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <vector>
+
+#include "common/base/memory.h"
 
 namespace fr {
 
@@ -18,6 +21,11 @@ inline double Seconds(const std::function<void()>& work) {
   const Clock::time_point begin = Clock::now();
   work();
   return SecondsSince(begin);
+}
+
+// The most that this process has had in memory so far.
+inline double PeakGibibytes() {
+  return static_cast<double>(PeakResidentBytes()) / (std::int64_t{1} << 30);
 }
 
 // REQUIRES: not empty.

@@ -14,7 +14,6 @@
 #include <array>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <map>
 #include <optional>
@@ -63,16 +62,6 @@ enum Value : std::uint8_t {
 using Measured = std::array<double, kValues>;
 constexpr const char* kAnswer = "measured";
 
-double PeakGigabytes() {
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  double kilobytes = 0;
-  while (status >> word) {
-    if (word == "VmHWM:") status >> kilobytes;
-  }
-  return kilobytes / (1 << 20);
-}
-
 // One rank of a measurement.
 Measured MeasureStep(const Setting& setting, Communicator& comm) {
   at::set_num_threads(std::max(1, setting.cores / comm.world_size()));
@@ -106,7 +95,7 @@ Measured MeasureStep(const Setting& setting, Communicator& comm) {
   }
   Measured medians{};
   for (std::size_t i = 0; i < kValues; ++i) medians[i] = Median(values[i]);
-  at::Tensor peak = at::full({1}, PeakGigabytes(), at::kDouble);
+  at::Tensor peak = at::full({1}, PeakGibibytes(), at::kDouble);
   comm.AllReduceSum(peak);
   medians[kGigabytes] = peak.item<double>();
   return medians;

@@ -13,6 +13,7 @@
 #include <CLI/CLI.hpp>
 
 #include "common/base/error.h"
+#include "common/base/host_name.h"
 #include "common/base/logging.h"
 #include "common/base/version.h"
 #include "common/cli/run_command.h"
@@ -58,9 +59,7 @@ std::string WorkerAddress(const std::string& bound, const fr::CoordinatorSpec& s
   if (host != "0.0.0.0" && host != "*" && host != "[::]") return bound;
   bool only_here = true;
   for (const fr::NodeSpec& node : spec.nodes()) only_here = only_here && node.name() == "localhost";
-  char name[256] = {};
-  gethostname(name, sizeof(name) - 1);
-  return fmt::format("tcp://{}{}", only_here ? "127.0.0.1" : name, bound.substr(port));
+  return fmt::format("tcp://{}{}", only_here ? "127.0.0.1" : fr::HostName(), bound.substr(port));
 }
 
 int Run(const std::string& config_file, const std::vector<std::string>& overrides) {

@@ -1,7 +1,6 @@
 #include "coordinator/cli/job_client.h"
 
 #include <algorithm>
-#include <array>
 #include <random>
 #include <utility>
 
@@ -11,6 +10,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/base/host_name.h"
 #include "common/config/coordinator_config.h"
 #include "coordinator/api/json.h"
 
@@ -165,12 +165,10 @@ std::vector<ValidationResult> JobClient::LatestAccuraciesOf(const JobRecord& job
 }
 
 std::string UserAtHost() {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
   // getpwuid is not thread-safe; the commands have one thread.
   const passwd* user = getpwuid(geteuid());  // NOLINT(concurrency-mt-unsafe)
   return fmt::format("{}@{}", user != nullptr ? user->pw_name : std::to_string(geteuid()),
-                     host.data());
+                     HostName());
 }
 
 }  // namespace fr

@@ -1,21 +1,12 @@
 #include "worker/comm/communication_thread.h"
 
-#include <chrono>
 #include <utility>
 
 #include <sys/prctl.h>
 
+#include "common/base/clock.h"
+
 namespace fr {
-namespace {
-
-std::int64_t Now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-}  // namespace
-
 struct CommunicationThread::Item {
   std::function<void()> work;
   std::mutex mutex;
@@ -79,7 +70,7 @@ void CommunicationThread::Run() {
 }
 
 void CommunicationThread::Do(Item& item) {
-  TimeSpan span{Now(), 0};
+  TimeSpan span{SteadyNanos(), 0};
   if (!failure_) {
     try {
       item.work();
@@ -87,7 +78,7 @@ void CommunicationThread::Do(Item& item) {
       failure_ = std::current_exception();
     }
   }
-  span.end_ns = Now();
+  span.end_ns = SteadyNanos();
   item.work = nullptr;  // it may hold memory, which shall not live as long as the pending
   {
     const std::lock_guard lock(item.mutex);

@@ -1,7 +1,6 @@
 #include "worker/comm/recorder.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <mutex>
 #include <type_traits>
@@ -9,16 +8,12 @@
 
 #include <fmt/format.h>
 
+#include "common/base/clock.h"
+
 namespace fr {
 namespace {
 
 constexpr double kMiB = 1 << 20;
-
-std::int64_t Now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 std::int64_t Bytes(const at::Tensor& tensor) { return tensor.numel() * tensor.element_size(); }
 
@@ -108,8 +103,8 @@ std::string RecordingCommunicator::Table() const {
 template <typename Collective>
 auto RecordingCommunicator::Timed(const char* name, std::int64_t bytes,
                                   const Collective& collective) {
-  const std::int64_t begin = Now();
-  const auto note = [&] { books_->Note({name, bytes, begin, Now(), owned_ != nullptr}); };
+  const std::int64_t begin = SteadyNanos();
+  const auto note = [&] { books_->Note({name, bytes, begin, SteadyNanos(), owned_ != nullptr}); };
   if constexpr (std::is_void_v<decltype(collective())>) {
     collective();
     note();
@@ -152,11 +147,11 @@ void RecordingCommunicator::Broadcast(at::Tensor& tensor, int root) {
 }
 
 std::string RecordingCommunicator::BroadcastBytes(const std::string& bytes, int root) {
-  const std::int64_t begin = Now();
+  const std::int64_t begin = SteadyNanos();
   std::string result = inner_.BroadcastBytes(bytes, root);
   // Other ranks than the root learn the size from the result.
-  books_->Note(
-      {"broadcast", static_cast<std::int64_t>(result.size()), begin, Now(), owned_ != nullptr});
+  books_->Note({"broadcast", static_cast<std::int64_t>(result.size()), begin, SteadyNanos(),
+                owned_ != nullptr});
   return result;
 }
 

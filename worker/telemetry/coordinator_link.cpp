@@ -15,6 +15,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/base/host_name.h"
 #include "common/base/logging.h"
 #include "common/rpc/client.h"
 #include "worker/telemetry/run_link.h"
@@ -30,12 +31,6 @@ constexpr std::int64_t kHeartbeatMs = 5000;
 constexpr std::size_t kMaxPointsPerReport = 2000;
 // About 1 GiB of points, months of an absent coordinator: beyond, the oldest half is thinned.
 constexpr std::size_t kMaxQueuedPoints = 10'000'000;
-
-std::string HostName() {
-  char name[256] = {};
-  gethostname(name, sizeof(name) - 1);
-  return name;
-}
 
 // Calls until the coordinator answers. Errors of its own making pass; absence is waited out.
 Reply CallPatiently(RpcClient& client, const Request& request, std::int64_t patience_ms) {

@@ -12,6 +12,7 @@
 #include "common/base/clock.h"
 #include "common/base/crc32c.h"
 #include "common/base/error.h"
+#include "common/base/host_name.h"
 #include "common/base/logging.h"
 #include "proto/tensorboard.pb.h"
 
@@ -59,12 +60,6 @@ std::int64_t SecondsForName(const fs::path& directory) {
     seconds = std::max(seconds, earlier + 1);
   }
   return seconds;
-}
-
-std::string HostName() {
-  char name[256] = {};
-  gethostname(name, sizeof(name) - 1);
-  return name;
 }
 
 std::string HeaderRecords(std::int64_t first_step) {
