@@ -108,16 +108,10 @@ void CheckOptimizer(const JobSpec& spec, YamlMessage* yaml) {
   }
 }
 
-// A step's images in train.accumulate equal parts, each with an image for every worker.
 void CheckAccumulation(const JobSpec& spec, YamlMessage* yaml) {
-  const int parts = spec.train().accumulate();
-  const int workers = spec.resources().workers();
-  const std::int64_t batch = TotalBatchSize(spec, workers);
-  if (parts == 1 || (batch % parts == 0 && batch / parts >= workers)) return;
-  yaml->AddError("train.accumulate",
-                 fmt::format("{} images a step cannot be worked through in {} equal parts by {} "
-                             "workers",
-                             batch, parts, workers));
+  if (spec.train().accumulate() == 1) return;
+  const std::string mistake = AccumulationMistake(spec, spec.resources().workers());
+  if (!mistake.empty()) yaml->AddError("train.accumulate", mistake);
 }
 
 // What a head has and triplets have not.
@@ -308,6 +302,14 @@ std::filesystem::path VerificationSetPath(const DataSpec& data, const std::strin
   if (!IsSetName(entry)) return entry;
   const fs::path train(data.train());
   return (IsTarName(train) ? train.parent_path() : train) / (entry + ".bin");
+}
+
+std::string AccumulationMistake(const JobSpec& spec, int world_size) {
+  const int parts = spec.train().accumulate();
+  const std::int64_t batch = TotalBatchSize(spec, world_size);
+  if (batch % parts == 0 && batch / parts >= world_size) return "";
+  return fmt::format("{} images a step cannot be worked through in {} equal parts by {} workers",
+                     batch, parts, world_size);
 }
 
 std::int64_t TotalBatchSize(const JobSpec& spec, int world_size) {

@@ -39,6 +39,10 @@ std::string VerificationSetName(const std::string& entry);
 // the training set.
 std::filesystem::path VerificationSetPath(const DataSpec& data, const std::string& entry);
 
+// Why a step of the job cannot be worked through in train.accumulate equal parts by so many
+// workers, each with an image of every part; empty: it can.
+std::string AccumulationMistake(const JobSpec& spec, int world_size);
+
 // Images of all workers per step: total_batch_size, or batch_size times the workers.
 std::int64_t TotalBatchSize(const JobSpec& spec, int world_size);
 

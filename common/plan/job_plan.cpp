@@ -50,9 +50,8 @@ JobPlan PlanJob(const JobSpec& spec, const DataFacts& facts, const MachineModel&
   plan.share.total_batch = plan.total_batch / parts;
   plan.share.images_at_once = for_one(plan.share.total_batch);
   plan.share.images = plan.share.images_at_once * parts;
-  const std::int64_t state_copies = spec.optimizer().type() == OptimizerType::adamw ? 2 : 1;
-  plan.head_row_bytes = (1 + state_copies) * std::int64_t{4} * spec.model().embedding_size() *
-                        spec.loss().sub_centers();
+  plan.head_row_bytes = (1 + StateCopies(spec.optimizer().type())) * std::int64_t{4} *
+                        spec.model().embedding_size() * spec.loss().sub_centers();
   if (plan.has_head && facts.identities) {
     plan.shards = EvenShards(*facts.identities, plan.head_row_bytes, plan.workers);
     plan.share.identities = LargestShard(*plan.shards);

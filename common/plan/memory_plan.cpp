@@ -25,9 +25,6 @@ constexpr std::int64_t kHeadBins = 97;
 
 std::int64_t ImageBytes() { return std::int64_t{3} * kImageSide * kImageSide; }
 
-// Copies of a parameter that an optimizer keeps.
-std::int64_t StateCopies(OptimizerType type) { return type == OptimizerType::adamw ? 2 : 1; }
-
 std::int64_t HeadColumns(const JobSpec& spec) {
   return (spec.model().embedding_size() + kHeadColumnStep - 1) / kHeadColumnStep * kHeadColumnStep;
 }
@@ -158,6 +155,8 @@ std::vector<MemoryItem> PlanMemory(const JobSpec& spec, const Graph& graph,
   items.Add("program", "the program itself, LibTorch and MPI", kProgramBytes);
   return items.Take();
 }
+
+std::int64_t StateCopies(OptimizerType type) { return type == OptimizerType::adamw ? 2 : 1; }
 
 std::int64_t HeadBytesPerIdentity(const JobSpec& spec) {
   if (spec.loss().type() == LossType::triplet) return 0;

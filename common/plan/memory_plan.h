@@ -30,6 +30,9 @@ std::vector<MemoryItem> PlanMemory(const JobSpec& spec, const Graph& graph,
 
 std::int64_t SumOf(const std::vector<MemoryItem>& items);
 
+// Copies of a parameter that an optimizer keeps as its state.
+std::int64_t StateCopies(OptimizerType type);
+
 // What an identity costs the rank that has it: its rows, the optimizer's state of them and, where
 // the optimizer needs them whole, their gradients. 0 for losses without a head.
 std::int64_t HeadBytesPerIdentity(const JobSpec& spec);

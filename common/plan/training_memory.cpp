@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/networks/fused_norms.h"
+#include "common/networks/step_blocks.h"
 #include "common/plan/heap_model.h"
 #include "common/plan/value_sizes.h"
 
@@ -17,20 +18,13 @@ constexpr int kSteps = 3;
 
 enum class StepKind { kNorm, kWeighted, kAdd, kAutograd };
 
-struct SimulatedStep {
+struct SimulatedStep : StepNodes {
   StepKind kind = StepKind::kAutograd;
   int node = 0;  // whose operation it is
-  std::vector<int> inputs;
-  int output = 0;
-  int block = 0;
   std::vector<BufferPtr> kept;
 };
 
-struct SimulatedBlock {
-  std::size_t begin = 0;
-  std::size_t end = 0;
-  std::vector<int> inputs;
-  std::set<int> read_within;
+struct SimulatedBlock : StepBlock {
   std::vector<BufferPtr> kept;
 };
 
@@ -39,11 +33,11 @@ std::vector<SimulatedStep> StepsOf(const Graph& graph) {
   std::vector<SimulatedStep> steps;
   for (int i = 0; i <= graph.output(); ++i) {
     const Node& node = graph.node(i);
-    SimulatedStep step{StepKind::kAutograd, i, node.inputs, i, node.block, {}};
+    SimulatedStep step{{node.inputs, i, node.block}, StepKind::kAutograd, i, {}};
     const auto norm = norms.find(i);
     if (norm != norms.end()) {
       const Node& batch_norm = graph.node(norm->second.norm);
-      step = {StepKind::kNorm, norm->second.norm, batch_norm.inputs, i, batch_norm.block, {}};
+      step = {{batch_norm.inputs, i, batch_norm.block}, StepKind::kNorm, norm->second.norm, {}};
       if (norm->second.residual) step.inputs.push_back(*norm->second.residual);
     } else if (node.op == Op::kConv || node.op == Op::kLinear) {
       step.kind = StepKind::kWeighted;
@@ -55,29 +49,6 @@ std::vector<SimulatedStep> StepsOf(const Graph& graph) {
     steps.push_back(std::move(step));
   }
   return steps;
-}
-
-std::vector<SimulatedBlock> BlocksOf(const std::vector<SimulatedStep>& steps) {
-  std::vector<SimulatedBlock> blocks;
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    if (i == 0 || steps[i].block != steps[i - 1].block) {
-      blocks.emplace_back();
-      blocks.back().begin = i;
-    }
-    blocks.back().end = i + 1;
-  }
-  for (SimulatedBlock& block : blocks) {
-    std::set<int> own;
-    std::set<int> outer;
-    for (std::size_t i = block.begin; i < block.end; ++i) {
-      for (const int input : steps[i].inputs) {
-        (own.contains(input) ? block.read_within : outer).insert(input);
-      }
-      own.insert(steps[i].output);
-    }
-    block.inputs.assign(outer.begin(), outer.end());
-  }
-  return blocks;
 }
 
 // TrainingPlan, its steps and its tape, with buffers in place of tensors: who holds what, and for
@@ -95,7 +66,10 @@ class SimulatedTraining {
     for (const SimulatedStep& step : steps_) {
       for (const int input : step.inputs) ++uses_[static_cast<std::size_t>(input)];
     }
-    if (options.recompute) blocks_ = BlocksOf(steps_);
+    if (!options.recompute) return;
+    for (StepBlock& block : BlocksOf({steps_.begin(), steps_.end()})) {
+      blocks_.push_back({std::move(block), {}});
+    }
   }
 
   TrainingMemory Run() {

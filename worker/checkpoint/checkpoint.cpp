@@ -15,6 +15,7 @@
 #include "worker/backbones/run/network_state.h"
 #include "worker/checkpoint/safetensors.h"
 #include "worker/comm/communicator.h"
+#include "worker/comm/first_text.h"
 #include "worker/heads/head.h"
 #include "worker/optim/flat_parameters.h"
 #include "worker/optim/optimizer.h"
@@ -135,15 +136,6 @@ std::string TryReadCheckpoint(const CheckpointManifest& manifest, const Training
   }
 }
 
-// Of all ranks', the first that is not empty; the same on every rank.
-std::string FirstFailure(const std::string& own, Communicator& comm) {
-  std::string first;
-  for (const std::string& failure : comm.GatherBytes(own, 0)) {
-    if (first.empty()) first = failure;
-  }
-  return comm.BroadcastBytes(first, 0);
-}
-
 }  // namespace
 
 NamedTensors OptimizerTensors(const TrainingState& state, const at::Tensor& head_state) {
@@ -177,7 +169,7 @@ const CheckpointManifest& ReadNewestCheckpoint(const std::vector<CheckpointManif
                                                const TrainingState& state, Communicator& comm) {
   std::string first_failure = "there is no checkpoint";
   for (const CheckpointManifest& manifest : manifests) {
-    const std::string failure = FirstFailure(TryReadCheckpoint(manifest, state), comm);
+    const std::string failure = FirstText(TryReadCheckpoint(manifest, state), comm);
     if (failure.empty()) return manifest;
     if (&manifest == &manifests.front()) first_failure = failure;
     if (comm.rank() == 0) spdlog::error("{}", failure);

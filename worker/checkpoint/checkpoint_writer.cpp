@@ -1,5 +1,7 @@
 #include "worker/checkpoint/checkpoint_writer.h"
 
+#include <chrono>
+#include <functional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,6 +12,7 @@
 #include "common/base/file.h"
 #include "worker/backbones/run/network_state.h"
 #include "worker/comm/communicator.h"
+#include "worker/comm/first_text.h"
 #include "worker/heads/head.h"
 
 namespace fr {
@@ -19,18 +22,18 @@ std::string HeadFileName(IdentityRange range) {
   return fmt::format("head-{:010}-{:010}.safetensors", range.begin, range.end);
 }
 
-// Every rank learns of every rank's outcome: all go on, or all throw.
-std::vector<std::string> AgreeOnOutcome(const std::string& own, Communicator& comm) {
-  std::vector<std::string> all = comm.GatherBytes(own, 0);
+// What `work` throws becomes Error(kIo) on every rank: all go on, or none.
+void AllOrNone(Communicator& comm, const std::function<void()>& work) {
   std::string failure;
-  for (const std::string& outcome : all) {
-    if (failure.empty() && outcome.starts_with('-')) failure = outcome.substr(1);
+  try {
+    work();
+  } catch (const std::exception& error) {
+    failure = fmt::format("rank {}: {}", comm.rank(), error.what());
   }
-  failure = comm.BroadcastBytes(failure, 0);
+  failure = FirstText(failure, comm);
   if (!failure.empty()) {
     throw Error(ErrorCode::kIo, "the checkpoint could not be written: " + failure);
   }
-  return all;
 }
 
 std::string ManifestJson(const CheckpointManifest& manifest) {
@@ -52,35 +55,25 @@ CheckpointWriter::CheckpointWriter(std::filesystem::path run_dir, ShardPlan plan
       own_comm_(async ? comm.Duplicate() : nullptr),
       comm_(async ? *own_comm_ : comm) {}
 
-CheckpointWriter::~CheckpointWriter() {
-  if (thread_.joinable()) thread_.join();
-}
-
 void CheckpointWriter::Start(CheckpointManifest manifest, const TrainingState& state) {
   const std::vector<Content> contents = ContentsOf(state);
   if (own_comm_ == nullptr) {
-    Write(contents, std::move(manifest));
+    std::promise<WrittenCheckpoint> promise;
+    promise.set_value(Write(contents, std::move(manifest)));
+    written_ = promise.get_future();
     return;
   }
   Copy(contents);
-  done_ = false;
-  thread_ = std::thread([this, manifest = std::move(manifest)]() mutable {
-    try {
-      Write(copy_, std::move(manifest));
-    } catch (...) {
-      failure_ = std::current_exception();
-    }
-    done_ = true;
-  });
+  written_ = std::async(std::launch::async,
+                        [this, manifest = std::move(manifest)] { return Write(copy_, manifest); });
 }
 
 std::optional<WrittenCheckpoint> CheckpointWriter::Finished(bool wait) {
-  if (thread_.joinable()) {
-    if (!wait && !done_) return std::nullopt;
-    thread_.join();
+  if (!written_.valid()) return std::nullopt;
+  if (!wait && written_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    return std::nullopt;
   }
-  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
-  return std::exchange(written_, std::nullopt);
+  return written_.get();
 }
 
 // Rank 0 answers for what all ranks have alike, every rank for its part of the head.
@@ -143,43 +136,25 @@ CheckpointManifest CheckpointWriter::WriteOwnFiles(const std::filesystem::path& 
   return part;
 }
 
-// One letter and a text: "+" and the rank's files, "-" and why it failed.
-std::string CheckpointWriter::TryWriteOwnFiles(const std::filesystem::path& directory,
-                                               const std::vector<Content>& contents,
-                                               std::int64_t step) const {
-  try {
-    std::string text = WriteOwnFiles(directory, contents, step).SerializeAsString();
-    text.insert(text.begin(), '+');
-    return text;
-  } catch (const std::exception& error) {
-    return fmt::format("-rank {}: {}", comm_.rank(), error.what());
-  }
-}
-
-void CheckpointWriter::Write(const std::vector<Content>& contents, CheckpointManifest manifest) {
+WrittenCheckpoint CheckpointWriter::Write(const std::vector<Content>& contents,
+                                          CheckpointManifest manifest) const {
   const std::int64_t began_ms = SteadyMillis();
   const std::filesystem::path directory =
       run_dir_ / kCheckpointsFolder / fmt::format("step-{:010}", manifest.step());
-  const std::vector<std::string> parts =
-      AgreeOnOutcome(TryWriteOwnFiles(directory, contents, manifest.step()), comm_);
-  std::string outcome = "+";
-  if (comm_.rank() == 0) {
-    manifest.set_directory(directory.string());
-    *manifest.mutable_plan() = ToProto(plan_);
-    for (const std::string& text : parts) {
-      CheckpointManifest part;
-      part.ParseFromString(text.substr(1));
-      manifest.mutable_files()->MergeFrom(part.files());
-    }
-    try {
-      WriteFileAtomically(directory / kManifestFile, ManifestJson(manifest));
-    } catch (const std::exception& error) {
-      outcome = fmt::format("-rank 0: {}", error.what());
-    }
+  CheckpointManifest own;
+  AllOrNone(comm_, [&] { own = WriteOwnFiles(directory, contents, manifest.step()); });
+  for (const std::string& bytes : comm_.GatherBytes(own.SerializeAsString(), 0)) {
+    CheckpointManifest part;
+    part.ParseFromString(bytes);
+    manifest.mutable_files()->MergeFrom(part.files());
   }
-  AgreeOnOutcome(outcome, comm_);
+  manifest.set_directory(directory.string());
+  *manifest.mutable_plan() = ToProto(plan_);
+  AllOrNone(comm_, [&] {
+    if (comm_.rank() == 0) WriteFileAtomically(directory / kManifestFile, ManifestJson(manifest));
+  });
   if (comm_.rank() != 0) manifest.Clear();
-  written_ = {std::move(manifest), static_cast<double>(SteadyMillis() - began_ms)};
+  return {std::move(manifest), static_cast<double>(SteadyMillis() - began_ms)};
 }
 
 }  // namespace fr

@@ -2,12 +2,11 @@
 // Writes checkpoints, beside the training if so wished: it then stops for the copy alone.
 // What is written, and how: checkpoint.h and docs/checkpoints.md.
 
-#include <exception>
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "common/sharding/shard_plan.h"
@@ -33,7 +32,7 @@ class CheckpointWriter {
   // ranks through a communicator of its own. `comm` outlives the writer. Collective.
   CheckpointWriter(std::filesystem::path run_dir, ShardPlan plan, Communicator& comm, bool async);
   // Waits for what is being written.
-  ~CheckpointWriter();
+  ~CheckpointWriter() = default;
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
@@ -56,21 +55,18 @@ class CheckpointWriter {
 
   std::vector<Content> ContentsOf(const TrainingState& state) const;
   void Copy(const std::vector<Content>& contents);
-  void Write(const std::vector<Content>& contents, CheckpointManifest manifest);
+  WrittenCheckpoint Write(const std::vector<Content>& contents, CheckpointManifest manifest) const;
   CheckpointManifest WriteOwnFiles(const std::filesystem::path& directory,
                                    const std::vector<Content>& contents, std::int64_t step) const;
-  std::string TryWriteOwnFiles(const std::filesystem::path& directory,
-                               const std::vector<Content>& contents, std::int64_t step) const;
 
   std::filesystem::path run_dir_;
   ShardPlan plan_;
   std::unique_ptr<Communicator> own_comm_;  // the thread's
   Communicator& comm_;
   std::vector<Content> copy_;
-  std::optional<WrittenCheckpoint> written_;
-  std::exception_ptr failure_;
-  std::atomic<bool> done_ = false;
-  std::thread thread_;
+  // Of the one that was started last, until it is taken. The last member: it waits for the thread,
+  // which uses the others.
+  std::future<WrittenCheckpoint> written_;
 };
 
 }  // namespace fr

@@ -69,90 +69,90 @@ void MpiGroup::Finish(MPI_Request& request, const char* collective) {
   }
 }
 
-void MpiGroup::AllReduce(void* data, int count, MPI_Datatype type, MPI_Op operation) {
-  static const char* const kName = "all-reduce";
+template <typename Blocking, typename Start>
+void MpiGroup::Run(const char* collective, const Blocking& blocking, const Start& start) {
   if (!naps()) {
-    return CheckMpi(MPI_Allreduce(MPI_IN_PLACE, data, count, type, operation, comm_), kName, rank_);
+    CheckMpi(blocking(), collective, rank_);
+    return;
   }
   MPI_Request request = MPI_REQUEST_NULL;
-  CheckMpi(MPI_Iallreduce(MPI_IN_PLACE, data, count, type, operation, comm_, &request), kName,
-           rank_);
-  Finish(request, kName);
+  CheckMpi(start(&request), collective, rank_);
+  Finish(request, collective);
+}
+
+void MpiGroup::AllReduce(void* data, int count, MPI_Datatype type, MPI_Op operation) {
+  Run(
+      "all-reduce",
+      [&] { return MPI_Allreduce(MPI_IN_PLACE, data, count, type, operation, comm_); },
+      [&](MPI_Request* request) {
+        return MPI_Iallreduce(MPI_IN_PLACE, data, count, type, operation, comm_, request);
+      });
 }
 
 void MpiGroup::AllGather(const void* own, void* all, const Layout& layout, MPI_Datatype type) {
-  static const char* const kName = "all-gather";
   const void* send = own == nullptr ? MPI_IN_PLACE : own;
   const int count = layout.counts[static_cast<std::size_t>(rank_)];
-  if (!naps()) {
-    return CheckMpi(MPI_Allgatherv(send, count, type, all, layout.counts.data(),
-                                   layout.offsets.data(), type, comm_),
-                    kName, rank_);
-  }
-  MPI_Request request = MPI_REQUEST_NULL;
-  CheckMpi(MPI_Iallgatherv(send, count, type, all, layout.counts.data(), layout.offsets.data(),
-                           type, comm_, &request),
-           kName, rank_);
-  Finish(request, kName);
+  Run(
+      "all-gather",
+      [&] {
+        return MPI_Allgatherv(send, count, type, all, layout.counts.data(), layout.offsets.data(),
+                              type, comm_);
+      },
+      [&](MPI_Request* request) {
+        return MPI_Iallgatherv(send, count, type, all, layout.counts.data(), layout.offsets.data(),
+                               type, comm_, request);
+      });
 }
 
 void MpiGroup::Gather(const void* own, void* all, const Layout& layout, MPI_Datatype type,
                       int root) {
-  static const char* const kName = "gather";
   const int count = layout.counts[static_cast<std::size_t>(rank_)];
-  if (!naps()) {
-    return CheckMpi(MPI_Gatherv(own, count, type, all, layout.counts.data(), layout.offsets.data(),
-                                type, root, comm_),
-                    kName, rank_);
-  }
-  MPI_Request request = MPI_REQUEST_NULL;
-  CheckMpi(MPI_Igatherv(own, count, type, all, layout.counts.data(), layout.offsets.data(), type,
-                        root, comm_, &request),
-           kName, rank_);
-  Finish(request, kName);
+  Run(
+      "gather",
+      [&] {
+        return MPI_Gatherv(own, count, type, all, layout.counts.data(), layout.offsets.data(), type,
+                           root, comm_);
+      },
+      [&](MPI_Request* request) {
+        return MPI_Igatherv(own, count, type, all, layout.counts.data(), layout.offsets.data(),
+                            type, root, comm_, request);
+      });
 }
 
 void MpiGroup::ReduceScatter(const void* full, void* own, const Layout& layout, MPI_Datatype type) {
-  static const char* const kName = "reduce-scatter";
-  if (!naps()) {
-    return CheckMpi(MPI_Reduce_scatter(full, own, layout.counts.data(), type, MPI_SUM, comm_),
-                    kName, rank_);
-  }
-  MPI_Request request = MPI_REQUEST_NULL;
-  CheckMpi(MPI_Ireduce_scatter(full, own, layout.counts.data(), type, MPI_SUM, comm_, &request),
-           kName, rank_);
-  Finish(request, kName);
+  Run(
+      "reduce-scatter",
+      [&] { return MPI_Reduce_scatter(full, own, layout.counts.data(), type, MPI_SUM, comm_); },
+      [&](MPI_Request* request) {
+        return MPI_Ireduce_scatter(full, own, layout.counts.data(), type, MPI_SUM, comm_, request);
+      });
 }
 
 void MpiGroup::AllToAll(const void* send, const Layout& sent, void* receive, const Layout& received,
                         MPI_Datatype type) {
-  static const char* const kName = "all-to-all";
-  if (!naps()) {
-    return CheckMpi(MPI_Alltoallv(send, sent.counts.data(), sent.offsets.data(), type, receive,
-                                  received.counts.data(), received.offsets.data(), type, comm_),
-                    kName, rank_);
-  }
-  MPI_Request request = MPI_REQUEST_NULL;
-  CheckMpi(MPI_Ialltoallv(send, sent.counts.data(), sent.offsets.data(), type, receive,
-                          received.counts.data(), received.offsets.data(), type, comm_, &request),
-           kName, rank_);
-  Finish(request, kName);
+  Run(
+      "all-to-all",
+      [&] {
+        return MPI_Alltoallv(send, sent.counts.data(), sent.offsets.data(), type, receive,
+                             received.counts.data(), received.offsets.data(), type, comm_);
+      },
+      [&](MPI_Request* request) {
+        return MPI_Ialltoallv(send, sent.counts.data(), sent.offsets.data(), type, receive,
+                              received.counts.data(), received.offsets.data(), type, comm_,
+                              request);
+      });
 }
 
 void MpiGroup::Broadcast(void* data, int count, MPI_Datatype type, int root) {
-  static const char* const kName = "broadcast";
-  if (!naps()) return CheckMpi(MPI_Bcast(data, count, type, root, comm_), kName, rank_);
-  MPI_Request request = MPI_REQUEST_NULL;
-  CheckMpi(MPI_Ibcast(data, count, type, root, comm_, &request), kName, rank_);
-  Finish(request, kName);
+  Run(
+      "broadcast", [&] { return MPI_Bcast(data, count, type, root, comm_); },
+      [&](MPI_Request* request) { return MPI_Ibcast(data, count, type, root, comm_, request); });
 }
 
 void MpiGroup::Barrier() {
-  static const char* const kName = "barrier";
-  if (!naps()) return CheckMpi(MPI_Barrier(comm_), kName, rank_);
-  MPI_Request request = MPI_REQUEST_NULL;
-  CheckMpi(MPI_Ibarrier(comm_, &request), kName, rank_);
-  Finish(request, kName);
+  Run(
+      "barrier", [&] { return MPI_Barrier(comm_); },
+      [&](MPI_Request* request) { return MPI_Ibarrier(comm_, request); });
 }
 
 }  // namespace fr

@@ -55,6 +55,9 @@ class MpiGroup {
 
  private:
   bool naps() const { return longest_nap_ > Nap::zero(); }
+  // The call that spins, or the one that is started and waited for with naps.
+  template <typename Blocking, typename Start>
+  void Run(const char* collective, const Blocking& blocking, const Start& start);
   void Finish(MPI_Request& request, const char* collective);
 
   MPI_Comm comm_ = MPI_COMM_NULL;

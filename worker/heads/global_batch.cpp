@@ -1,5 +1,7 @@
 #include "worker/heads/global_batch.h"
 
+#include <numeric>
+
 #include "worker/comm/communicator.h"
 #include "worker/heads/finite.h"
 
@@ -34,6 +36,8 @@ GlobalBatch GatherBatch(const OwnSamples& own, const std::vector<std::int64_t>& 
   const std::int64_t labels = all.size(1) - kLabelBytes;
   const at::Tensor norms = Part(all, labels - kNormBytes, labels, at::kFloat);
   GlobalBatch batch;
+  batch.first_own =
+      std::accumulate(rows_per_rank.begin(), rows_per_rank.begin() + comm.rank(), std::int64_t{0});
   batch.x = Part(all, 0, labels - kNormBytes, at::kFloat);
   batch.norms.assign(norms.const_data_ptr<float>(), norms.const_data_ptr<float>() + norms.numel());
   batch.labels = Part(all, labels, all.size(1), at::kLong).view({-1});

@@ -19,9 +19,10 @@ struct OwnSamples {
 
 // Of all ranks' samples, in rank order.
 struct GlobalBatch {
-  at::Tensor x;               // [B, D] float32
-  std::vector<double> norms;  // [B]
-  at::Tensor labels;          // [B] int64
+  std::int64_t first_own = 0;  // this rank's are [first_own, first_own + n)
+  at::Tensor x;                // [B, D] float32
+  std::vector<double> norms;   // [B]
+  at::Tensor labels;           // [B] int64
 };
 
 // In one message: one latency instead of three, and no bit lost. Collective. Throws NonFiniteError

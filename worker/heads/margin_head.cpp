@@ -12,12 +12,11 @@
 #include "worker/heads/finite.h"
 #include "worker/heads/global_batch.h"
 #include "worker/heads/row_update.h"
+#include "worker/heads/unit_rows.h"
 #include "worker/optim/lars.h"
 
 namespace fr {
 namespace {
-
-constexpr double kMinNorm = 1e-12;
 
 void Require(bool holds, const char* what) {
   if (!holds) throw Error(ErrorCode::kInvalidArgument, std::string("margin head: ") + what);
@@ -60,9 +59,9 @@ std::vector<OwnTarget> OwnTargets(const at::Tensor& labels, IdentityRange range)
 }  // namespace
 
 struct MarginHead::Batch {
-  at::Tensor own_direction;   // [local batch, D] x / |x|
-  at::Tensor own_norms;       // [local batch, 1]
-  std::vector<double> norms;  // [B]
+  UnitRows own;                // of the local batch
+  std::int64_t first_own = 0;  // its first sample in the global batch
+  std::vector<double> norms;   // [B]
   std::int64_t own_targets = 0;
 };
 
@@ -93,11 +92,11 @@ void MarginHead::SetState(const at::Tensor& state) {
 MarginHead::Batch MarginHead::Gather(const at::Tensor& embeddings, const at::Tensor& labels,
                                      const std::vector<std::int64_t>& rows_per_rank) {
   Batch batch;
-  batch.own_norms = embeddings.norm(2, 1, /*keepdim=*/true).clamp_min_(kMinNorm);
-  batch.own_direction = (embeddings / batch.own_norms).contiguous();
+  batch.own = UnitRowsOf(embeddings);
   const at::Tensor own_x =
-      options_.margin.normalizes_embeddings() ? batch.own_direction : embeddings.contiguous();
-  const GlobalBatch all = GatherBatch({own_x, batch.own_norms, labels}, rows_per_rank, comm_);
+      options_.margin.normalizes_embeddings() ? batch.own.direction : embeddings.contiguous();
+  const GlobalBatch all = GatherBatch({own_x, batch.own.norms, labels}, rows_per_rank, comm_);
+  batch.first_own = all.first_own;
   batch.norms = all.norms;
   std::vector<OwnTarget> targets = OwnTargets(all.labels, range_);
   batch.own_targets = static_cast<std::int64_t>(targets.size());
@@ -243,17 +242,13 @@ HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& l
   }
 
   const at::Tensor own_dx = comm_.ReduceScatterRows(pass.dx, rows_per_rank);
-  std::int64_t first = 0;
-  for (int rank = 0; rank < comm_.rank(); ++rank) first += rows_per_rank[rank];
   const at::Tensor own_by_norm =
-      by_norm.slice(0, first, first + embeddings.size(0)).to(at::kFloat).unsqueeze(1);
-  const at::Tensor& direction = batch.own_direction;
-  result.embedding_gradients =
-      options_.margin.normalizes_embeddings()
-          // Backward through x / |x|.
-          ? (own_dx - direction * (own_dx * direction).sum(1, /*keepdim=*/true)) / batch.own_norms
-          : own_dx;
-  result.embedding_gradients = result.embedding_gradients + direction * own_by_norm;
+      by_norm.slice(0, batch.first_own, batch.first_own + embeddings.size(0))
+          .to(at::kFloat)
+          .unsqueeze(1);
+  const at::Tensor by_x =
+      options_.margin.normalizes_embeddings() ? BackwardThroughUnitRows(batch.own, own_dx) : own_dx;
+  result.embedding_gradients = by_x + batch.own.direction * own_by_norm;
   return result;
 }
 

@@ -11,11 +11,10 @@
 #include "common/base/random.h"
 #include "worker/comm/communicator.h"
 #include "worker/heads/global_batch.h"
+#include "worker/heads/unit_rows.h"
 
 namespace fr {
 namespace {
-
-constexpr double kMinNorm = 1e-12;
 
 // Anchors whose distances to the batch exist at a time: enough for full speed of the products.
 constexpr std::int64_t kAnchorTile = 64;
@@ -53,13 +52,6 @@ TripletSums MineTile(const TripletRule& rule, std::int64_t first, const at::Tens
 
 }  // namespace
 
-struct TripletHead::Batch {
-  at::Tensor directions;   // [B, D] x / |x|
-  at::Tensor labels;       // [B]
-  std::int64_t first = 0;  // own images: [first, first + count)
-  std::int64_t count = 0;
-};
-
 TripletHead::TripletHead(const TripletHeadOptions& options, Communicator& comm)
     : options_(options), comm_(comm) {
   if (!(options.margin >= 0 && options.margin <= 4)) {
@@ -80,20 +72,21 @@ void TripletHead::SetState(const at::Tensor& state) {
 
 // Adds to `by_direction` [B, D] half the derivative of the own anchors' summed cost by the
 // directions: with unit vectors the cost of a triplet is 2 (a.n - a.p) + margin.
-TripletSums TripletHead::MineOwnAnchors(const Batch& batch, at::Tensor* by_direction) const {
+TripletSums TripletHead::MineOwnAnchors(const GlobalBatch& batch, std::int64_t count,
+                                        at::Tensor* by_direction) const {
   TripletRule rule{options_.mining, options_.margin,
                    MixKeys(options_.seed, static_cast<std::uint64_t>(step_))};
-  const at::Tensor transposed = batch.directions.t();
+  const at::Tensor transposed = batch.x.t();
   TripletSums sums;
-  for (std::int64_t done = 0; done < batch.count; done += kAnchorTile) {
-    const std::int64_t first = batch.first + done;
-    const std::int64_t size = std::min(kAnchorTile, batch.count - done);
-    const at::Tensor anchors = batch.directions.slice(0, first, first + size);
+  for (std::int64_t done = 0; done < count; done += kAnchorTile) {
+    const std::int64_t first = batch.first_own + done;
+    const std::int64_t size = std::min(kAnchorTile, count - done);
+    const at::Tensor anchors = batch.x.slice(0, first, first + size);
     const at::Tensor distances = at::mm(anchors, transposed).mul_(-2).add_(2).clamp_min_(0);
     at::Tensor coefficients = at::zeros_like(distances);
     sums += MineTile(rule, first, distances, batch.labels, coefficients);
     by_direction->addmm_(coefficients.t(), anchors);
-    by_direction->slice(0, first, first + size).addmm_(coefficients, batch.directions);
+    by_direction->slice(0, first, first + size).addmm_(coefficients, batch.x);
   }
   return sums;
 }
@@ -101,18 +94,11 @@ TripletSums TripletHead::MineOwnAnchors(const Batch& batch, at::Tensor* by_direc
 HeadStepResult TripletHead::Run(const at::Tensor& embeddings, const at::Tensor& labels,
                                 const std::vector<std::int64_t>& rows_per_rank, double weight) {
   const at::NoGradGuard no_grad;
-  const at::Tensor norms = embeddings.norm(2, 1, /*keepdim=*/true).clamp_min_(kMinNorm);
-  const at::Tensor own = (embeddings / norms).contiguous();
-  const GlobalBatch all = GatherBatch({own, norms, labels}, rows_per_rank, comm_);
-
-  Batch batch;
-  batch.directions = all.x;
-  batch.labels = all.labels;
-  batch.first =
-      std::accumulate(rows_per_rank.begin(), rows_per_rank.begin() + comm_.rank(), std::int64_t{0});
-  batch.count = rows_per_rank[comm_.rank()];
-  at::Tensor by_direction = at::zeros_like(batch.directions);
-  const TripletSums sums = SumOverRanks(MineOwnAnchors(batch, &by_direction), comm_);
+  const UnitRows own = UnitRowsOf(embeddings);
+  const GlobalBatch batch = GatherBatch({own.direction, own.norms, labels}, rows_per_rank, comm_);
+  at::Tensor by_direction = at::zeros_like(batch.x);
+  const TripletSums sums =
+      SumOverRanks(MineOwnAnchors(batch, embeddings.size(0), &by_direction), comm_);
 
   HeadStepResult result;
   result.loss = Ratio(sums.loss, sums.chosen);
@@ -121,8 +107,7 @@ HeadStepResult TripletHead::Run(const at::Tensor& embeddings, const at::Tensor& 
   result.active_share = Ratio(sums.active, sums.candidates);
   const at::Tensor by_own =
       comm_.ReduceScatterRows(by_direction, rows_per_rank).mul_(Ratio(2 * weight, sums.chosen));
-  // Backward through x / |x|.
-  result.embedding_gradients = (by_own - own * (by_own * own).sum(1, /*keepdim=*/true)) / norms;
+  result.embedding_gradients = BackwardThroughUnitRows(own, by_own);
   return result;
 }
 

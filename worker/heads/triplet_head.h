@@ -22,6 +22,7 @@
 namespace fr {
 
 class Communicator;
+struct GlobalBatch;
 
 struct TripletHeadOptions {
   TripletMining mining = TripletMining::kSemiHard;
@@ -57,11 +58,11 @@ class TripletHead final : public Head {
   void SetState(const at::Tensor& state) override;
 
  private:
-  struct Batch;
-
   HeadStepResult Run(const at::Tensor& embeddings, const at::Tensor& labels,
                      const std::vector<std::int64_t>& rows_per_rank, double weight);
-  TripletSums MineOwnAnchors(const Batch& batch, at::Tensor* by_direction) const;
+  // The own anchors are the `count` images from batch.first_own on; batch.x are directions.
+  TripletSums MineOwnAnchors(const GlobalBatch& batch, std::int64_t count,
+                             at::Tensor* by_direction) const;
 
   TripletHeadOptions options_;
   Communicator& comm_;

@@ -2,10 +2,7 @@
 
 #include <cmath>
 
-#include <torch/torch.h>
-
-#include "worker/optim/flat_pieces.h"
-#include "worker/optim/updates.h"
+#include "worker/optim/momentum_pass.h"
 
 namespace fr {
 namespace {
@@ -13,37 +10,22 @@ namespace {
 class Lars final : public Optimizer {
  public:
   Lars(const OptimizerSpec& spec, const FlatParameters& parameters)
-      : momentum_(spec.momentum()),
-        trust_coefficient_(spec.trust_coefficient()),
-        decays_(WeightDecays(spec, parameters)),
-        pieces_(parameters.entries()),
-        velocity_(at::zeros_like(parameters.values())) {
+      : trust_coefficient_(spec.trust_coefficient()), pass_(spec, parameters) {
     for (const FlatParameters::Entry& entry : parameters.entries()) {
       adapts_.push_back(entry.sizes.size() > 1);
     }
   }
 
   void Step(FlatParameters& parameters, const StepInputs& inputs) override {
-    const std::vector<double> ratios = TrustRatios(parameters, inputs.gradient_scale);
-    MomentumRule common;
-    common.scale = static_cast<float>(inputs.gradient_scale);
-    common.momentum = static_cast<float>(momentum_);
-    common.by_momentum = 1;
-    auto* w = parameters.values().mutable_data_ptr<float>();
-    auto* g = parameters.gradients().mutable_data_ptr<float>();
-    auto* v = velocity_.mutable_data_ptr<float>();
-    pieces_.ForEach([&](std::size_t i) {
-      const auto& [begin, end, parameter] = pieces_[i];
-      MomentumRule rule = common;
-      rule.decay = static_cast<float>(decays_[parameter]);
-      rule.gain = static_cast<float>(inputs.lr * ratios[parameter]);
-      UpdateByMomentum(w + begin, g + begin, v + begin, end - begin, rule);
-    });
+    std::vector<double> gains = TrustRatios(parameters, inputs.gradient_scale);
+    for (double& gain : gains) gain *= inputs.lr;
+    MomentumRule rule;
+    rule.scale = static_cast<float>(inputs.gradient_scale);
+    rule.by_momentum = 1;
+    pass_.Run(parameters, rule, gains);
   }
 
-  std::vector<std::pair<std::string, at::Tensor>> State() override {
-    return {{"momentum", velocity_}};
-  }
+  std::vector<std::pair<std::string, at::Tensor>> State() override { return pass_.State(); }
 
  private:
   // By parameter.
@@ -52,34 +34,33 @@ class Lars final : public Optimizer {
       double weight = 0;
       double gradient = 0;
     };
+    const FlatPieces& pieces = pass_.pieces();
+    const std::vector<double>& decays = pass_.decays();
     const auto* w = parameters.values().const_data_ptr<float>();
     const auto* g = parameters.gradients().const_data_ptr<float>();
-    std::vector<Squares> by_piece(pieces_.size());
-    pieces_.ForEach([&](std::size_t i) {
-      const auto& [begin, end, parameter] = pieces_[i];
+    std::vector<Squares> by_piece(pieces.size());
+    pieces.ForEach([&](std::size_t i) {
+      const auto& [begin, end, parameter] = pieces[i];
       if (!adapts_[parameter]) return;
       by_piece[i] = {SumOfSquares(w + begin, end - begin), SumOfSquares(g + begin, end - begin)};
     });
-    std::vector<Squares> squares(decays_.size());
+    std::vector<Squares> squares(decays.size());
     for (std::size_t i = 0; i < by_piece.size(); ++i) {
-      squares[pieces_[i].parameter].weight += by_piece[i].weight;
-      squares[pieces_[i].parameter].gradient += by_piece[i].gradient;
+      squares[pieces[i].parameter].weight += by_piece[i].weight;
+      squares[pieces[i].parameter].gradient += by_piece[i].gradient;
     }
-    std::vector<double> ratios(decays_.size(), 1.0);
+    std::vector<double> ratios(decays.size(), 1.0);
     for (std::size_t p = 0; p < ratios.size(); ++p) {
       if (!adapts_[p]) continue;
       ratios[p] = TrustRatio(trust_coefficient_, std::sqrt(squares[p].weight),
-                             gradient_scale * std::sqrt(squares[p].gradient), decays_[p]);
+                             gradient_scale * std::sqrt(squares[p].gradient), decays[p]);
     }
     return ratios;
   }
 
-  double momentum_;
   double trust_coefficient_;
-  std::vector<double> decays_;
   std::vector<std::uint8_t> adapts_;  // by parameter
-  FlatPieces pieces_;
-  at::Tensor velocity_;
+  MomentumPass pass_;
 };
 
 }  // namespace

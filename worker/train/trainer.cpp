@@ -70,12 +70,9 @@ Trainer::Trainer(const TrainerInputs& inputs)
                             "data.batch_size or resources.workers",
                             inputs_.training_set.path().string(), images, total_batch_));
   }
-  const int parts = inputs_.spec.train().accumulate();
-  if (total_batch_ % parts != 0 || total_batch_ / parts < inputs_.comm.world_size()) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{} images a step cannot be worked through in {} equal parts by {} "
-                            "workers: change train.accumulate",
-                            total_batch_, parts, inputs_.comm.world_size()));
+  const std::string mistake = AccumulationMistake(inputs_.spec, inputs_.comm.world_size());
+  if (!mistake.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, mistake + ": change train.accumulate");
   }
   inputs_.comm.SetDeterministic(inputs_.spec.train().deterministic());
   parts_ = std::make_unique<Parts>(inputs_);

@@ -13,6 +13,7 @@
 #include "common/base/random.h"
 #include "common/config/job_config.h"
 #include "worker/comm/communicator.h"
+#include "worker/comm/first_text.h"
 #include "worker/heads/finite.h"
 #include "worker/train/head_options.h"
 #include "worker/train/network_input.h"
@@ -93,8 +94,8 @@ TrainingStep::TrainingStep(const JobSpec& spec, const ShardPlan& plan, Communica
     : spec_(spec),
       comm_(comm),
       timeline_(timeline),
-      rows_(RowsPerRank(TotalBatchSize(spec, comm.world_size()) / spec.train().accumulate(),
-                        comm.world_size())),
+      part_images_(TotalBatchSize(spec, comm.world_size()) / spec.train().accumulate()),
+      rows_(RowsPerRank(part_images_, comm.world_size())),
       first_row_(std::accumulate(rows_.begin(), rows_.begin() + comm.rank(), std::int64_t{0})),
       backbone_(OptionsOf(spec.model()), BackboneTraining(spec.model(), comm), spec.train().seed()),
       optimizer_(MakeOptimizer(spec.optimizer(), backbone_.parameters())),
@@ -111,7 +112,7 @@ void TrainingStep::WeightsSet() {
 
 void TrainingStep::StartLoading(const TrainingSet& set, SamplePosition position) {
   LoaderOptions options = MakeLoaderOptions(spec_);
-  options.total_batch = std::accumulate(rows_.begin(), rows_.end(), std::int64_t{0});
+  options.total_batch = part_images_;
   options.slice_begin = first_row_;
   options.slice_end = first_row_ + rows_[static_cast<std::size_t>(comm_.rank())];
   options.start_epoch = position.epoch;
@@ -159,8 +160,7 @@ void TrainingStep::RunPart(std::int64_t step, int part, double head_lr, StepOutc
   timeline_.Enter(Phase::kForward);
   draws_.key =
       MixKeys(MixKeys(spec_.train().seed(), kDropoutStream), static_cast<std::uint64_t>(step));
-  draws_.first_sample =
-      part * std::accumulate(rows_.begin(), rows_.end(), std::int64_t{0}) + first_row_;
+  draws_.first_sample = part * part_images_ + first_row_;
   images_ = NetworkInput(batch_);
   const at::Tensor embeddings = backbone_.Forward(images_, draws_);
 
@@ -218,13 +218,8 @@ StepOutcome TrainingStep::LeaveOut(std::int64_t step, const std::string& what,
 std::string TrainingStep::WhereNotFinite(const at::Tensor& embedding_gradients) {
   const std::optional<std::string> own =
       backbone_.FindNonFinite(images_, embedding_gradients, draws_);
-  std::string first;
-  int rank = 0;
-  for (const std::string& text : comm_.GatherBytes(own.value_or(""), 0)) {
-    if (first.empty() && !text.empty()) first = fmt::format("first on rank {}: {}", rank, text);
-    ++rank;
-  }
-  first = comm_.BroadcastBytes(first, 0);
+  const std::string first =
+      FirstText(own ? fmt::format("first on rank {}: {}", comm_.rank(), *own) : "", comm_);
   return first.empty() ? "the network itself is finite in the part that ran last" : first;
 }
 

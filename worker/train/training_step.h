@@ -62,7 +62,8 @@ class TrainingStep {
   const JobSpec& spec_;
   Communicator& comm_;
   Timeline& timeline_;
-  std::vector<std::int64_t> rows_;  // of a part's images, by rank
+  std::int64_t part_images_;        // of all ranks, in a part of a step
+  std::vector<std::int64_t> rows_;  // of these, by rank
   std::int64_t first_row_ = 0;      // this rank's first among them
   Backbone backbone_;
   std::unique_ptr<Optimizer> optimizer_;

@@ -1,20 +1,16 @@
 #include "worker/backbones/run/training_plan.h"
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
+#include "common/networks/fused_norms.h"
+#include "common/networks/step_blocks.h"
 #include "worker/backbones/run/finite_check.h"
 #include "worker/backbones/run/steps.h"
 
 namespace fr {
 
-// Steps [begin, end) of one block, and what they read that others computed.
-struct TrainingPlan::Block {
-  std::size_t begin = 0;
-  std::size_t end = 0;
-  std::vector<int> inputs;
-  std::set<int> read_within;
+struct TrainingPlan::Block : StepBlock {
   std::vector<at::Tensor> kept;  // the inputs' values, between the passes
 };
 
@@ -88,24 +84,9 @@ void TrainingPlan::FindLastUses(const FlatParameters& parameters) {
 }
 
 void TrainingPlan::MakeBlocks() {
-  for (std::size_t i = 0; i < steps_.size(); ++i) {
-    if (i == 0 || steps_[i]->block() != steps_[i - 1]->block()) {
-      blocks_.emplace_back();
-      blocks_.back().begin = i;
-    }
-    blocks_.back().end = i + 1;
-  }
-  for (Block& block : blocks_) {
-    std::set<int> own;
-    std::set<int> outer;
-    for (std::size_t i = block.begin; i < block.end; ++i) {
-      for (const int input : steps_[i]->inputs()) {
-        (own.contains(input) ? block.read_within : outer).insert(input);
-      }
-      own.insert(steps_[i]->output());
-    }
-    block.inputs.assign(outer.begin(), outer.end());
-  }
+  std::vector<StepNodes> steps;
+  for (const auto& step : steps_) steps.push_back({step->inputs(), step->output(), step->block()});
+  for (StepBlock& block : BlocksOf(steps)) blocks_.push_back({std::move(block), {}});
 }
 
 PassMode TrainingPlan::Mode() {

@@ -1,0 +1,28 @@
+#include "worker/optim/momentum_pass.h"
+
+#include <torch/torch.h>
+
+namespace fr {
+
+MomentumPass::MomentumPass(const OptimizerSpec& spec, const FlatParameters& parameters)
+    : momentum_(static_cast<float>(spec.momentum())),
+      decays_(WeightDecays(spec, parameters)),
+      pieces_(parameters.entries()),
+      velocity_(at::zeros_like(parameters.values())) {}
+
+void MomentumPass::Run(FlatParameters& parameters, MomentumRule common,
+                       const std::vector<double>& gains) {
+  common.momentum = momentum_;
+  auto* w = parameters.values().mutable_data_ptr<float>();
+  auto* g = parameters.gradients().mutable_data_ptr<float>();
+  auto* v = velocity_.mutable_data_ptr<float>();
+  pieces_.ForEach([&](std::size_t i) {
+    const auto& [begin, end, parameter] = pieces_[i];
+    MomentumRule rule = common;
+    rule.decay = static_cast<float>(decays_[parameter]);
+    if (!gains.empty()) rule.gain = static_cast<float>(gains[parameter]);
+    UpdateByMomentum(w + begin, g + begin, v + begin, end - begin, rule);
+  });
+}
+
+}  // namespace fr
