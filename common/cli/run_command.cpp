@@ -7,12 +7,12 @@
 
 #include <CLI/CLI.hpp>
 
-#include "common/base/error.h"
 #include "common/base/version.h"
 
 namespace fr {
 
-int RunCommand(CLI::App& app, int argc, char** argv, const std::function<int()>& command) {
+int RunCommand(CLI::App& app, int argc, char** argv, const std::function<int()>& command,
+               int (*exit_code)(ErrorCode)) {
   app.set_version_flag("--version", fmt::format("{} {}", app.get_name(), kVersion));
   try {
     app.parse(argc, argv);
@@ -23,10 +23,10 @@ int RunCommand(CLI::App& app, int argc, char** argv, const std::function<int()>&
     return command();
   } catch (const Error& error) {
     fmt::print(stderr, "{}: {}\n", app.get_name(), error.what());
-    return ExitCodeFor(error.code());
+    return exit_code(error.code());
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}: internal error: {}\n", app.get_name(), error.what());
-    return ExitCodeFor(ErrorCode::kInternal);
+    return exit_code(ErrorCode::kInternal);
   }
 }
 

@@ -48,7 +48,7 @@ std::string Serialize(const Request& request) {
 // False for a message that is not the reply to request `id`. A server that could not read the
 // request answers with an error and no id; calls are one at a time, so it can only mean this one.
 bool ParseReply(const zmq::multipart_t& message, std::uint64_t id, Reply* reply) {
-  if (message.size() != 2 || message.at(0).size() != 0) return false;
+  if (message.size() != 2 || !message.at(0).empty()) return false;
   const zmq::message_t& body = message.at(1);
   if (!reply->ParseFromArray(body.data(), static_cast<int>(body.size()))) return false;
   return reply->id() == id || (!reply->has_id() && reply->has_error());
@@ -87,7 +87,7 @@ Reply RpcClient::Call(Request request, std::int64_t timeout_ms) {
   request.set_id(next_id_++);
   const std::string bytes = Serialize(request);
 
-  if (!WaitForSocket(socket_->dealer, ZMQ_POLLOUT, deadline_ms, false)) {
+  if (!WaitForSocket(socket_->dealer, ZMQ_POLLOUT, deadline_ms)) {
     throw Error(ErrorCode::kUnavailable,
                 fmt::format("no coordinator answers at {} (tried for {} ms); is fr-coordinator "
                             "running there, and is the address right?",
@@ -98,7 +98,7 @@ Reply RpcClient::Call(Request request, std::int64_t timeout_ms) {
   message.addmem(bytes.data(), bytes.size());
   message.send(socket_->dealer);
 
-  while (WaitForSocket(socket_->dealer, ZMQ_POLLIN, deadline_ms, false)) {
+  while (WaitForSocket(socket_->dealer, ZMQ_POLLIN, deadline_ms)) {
     zmq::multipart_t received(socket_->dealer);
     Reply reply;
     if (!ParseReply(received, request.id(), &reply)) continue;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstdint>
 
 #include <fmt/format.h>
 
@@ -35,15 +34,13 @@ void CheckRpcAddress(const std::string& address) {
                           address));
 }
 
-bool WaitForSocket(zmq::socket_t& socket, short events, std::int64_t deadline_ms,
-                   bool stop_at_signal) {
+bool WaitForSocket(zmq::socket_t& socket, short events, std::int64_t deadline_ms) {
   while (true) {
     const std::int64_t left_ms = std::max<std::int64_t>(0, deadline_ms - SteadyMillis());
     zmq_pollitem_t item = {socket.handle(), 0, events, 0};
     const int ready = zmq_poll(&item, 1, static_cast<long>(left_ms));
     if (ready > 0) return true;
     if (ready < 0 && zmq_errno() != EINTR) throw zmq::error_t();
-    if (ready < 0 && stop_at_signal) return false;
     if (left_ms == 0) return false;
   }
 }

@@ -2,6 +2,7 @@
 // What both ends of the RPC agree on about their ZeroMQ sockets.
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <zmq.hpp>
 
@@ -20,9 +21,7 @@ zmq::socket_t MakeRpcSocket(zmq::context_t& context, zmq::socket_type type,
 void CheckRpcAddress(const std::string& address);
 
 // Waits until one of `events` is true of `socket`, at most until SteadyMillis() is `deadline_ms`.
-// Returns false if the time is up. A signal ends the wait early, which counts as time up when
-// `stop_at_signal`.
-bool WaitForSocket(zmq::socket_t& socket, short events, std::int64_t deadline_ms,
-                   bool stop_at_signal);
+// Returns false if the time is up.
+bool WaitForSocket(zmq::socket_t& socket, short events, std::int64_t deadline_ms);
 
 }  // namespace fr

@@ -1,9 +1,12 @@
+#include <atomic>
+#include <chrono>
 #include <functional>
-#include <memory>
+#include <future>
+#include <latch>
 #include <stdexcept>
-#include <stop_token>
 #include <string>
 #include <thread>
+#include <vector>
 #include <zmq.hpp>
 
 #include <gmock/gmock.h>
@@ -16,19 +19,13 @@
 namespace fr {
 namespace {
 
-// A server on a free port, serving from a thread of its own.
-class RunningServer {
+// A server on a free port that has been started.
+class RunningServer : public RpcServer {
  public:
-  explicit RunningServer(RpcServer::Handler handler)
-      : server_("tcp://127.0.0.1:*", std::move(handler)),
-        thread_([this](const std::stop_token& stop) {
-          while (!stop.stop_requested()) server_.Serve(20);
-        }) {}
-  std::string address() const { return server_.address(); }
-
- private:
-  RpcServer server_;
-  std::jthread thread_;
+  explicit RunningServer(Handler handler, int threads = 4)
+      : RpcServer("tcp://127.0.0.1:*", std::move(handler), threads) {
+    Start();
+  }
 };
 
 Reply Pong(const Request&) {
@@ -108,6 +105,167 @@ TEST(Rpc, GarbageLeavesTheServerStanding) {
   }
   RpcClient client(server.address());
   EXPECT_EQ(client.Call(Ping(), 10'000).ping().version(), "7");
+}
+
+// A request that only the calling thread can mean: its number comes back as the version.
+Request Numbered(std::int64_t number) {
+  Request request;
+  request.mutable_list_jobs()->set_before(number);
+  return request;
+}
+
+Reply Echo(const Request& request) {
+  Reply reply;
+  reply.mutable_list_jobs()->add_jobs()->set_number(request.list_jobs().before());
+  return reply;
+}
+
+// Eight requests that each wait for the seven others can only end if all are handled at once.
+TEST(Rpc, RequestsAreHandledAtATime) {
+  constexpr int kClients = 8;
+  std::latch all_here(kClients);
+  RunningServer server(
+      [&](const Request& request) {
+        all_here.arrive_and_wait();
+        return Echo(request);
+      },
+      kClients);
+  std::vector<std::jthread> clients;
+  std::atomic<int> right = 0;
+  for (int i = 0; i < kClients; ++i) {
+    clients.emplace_back([&, i] {
+      RpcClient client(server.address());
+      const Reply reply = client.Call(Numbered(i), 60'000);
+      if (reply.list_jobs().jobs(0).number() == i) ++right;
+    });
+  }
+  clients.clear();
+  EXPECT_EQ(right, kClients);
+}
+
+// More clients than threads, each with many requests: everyone gets the replies to their own.
+TEST(Rpc, EveryClientGetsItsOwnReplies) {
+  RunningServer server(Echo, 3);
+  std::vector<std::jthread> clients;
+  std::atomic<int> right = 0;
+  for (int i = 0; i < 10; ++i) {
+    clients.emplace_back([&, i] {
+      RpcClient client(server.address());
+      for (int call = 0; call < 100; ++call) {
+        const std::int64_t number = 1000 * i + call;
+        const Reply reply = client.Call(Numbered(number), 60'000);
+        if (reply.list_jobs().jobs(0).number() == number) ++right;
+      }
+    });
+  }
+  clients.clear();
+  EXPECT_EQ(right, 1000);
+}
+
+// As long as a thread is left, a handler that takes its time delays nobody else.
+TEST(Rpc, ASlowRequestHoldsUpNoOther) {
+  std::promise<void> release;
+  std::latch slow_is_handled(1);
+  RunningServer server(
+      [&, released = release.get_future().share()](const Request& request) {
+        if (request.has_ping()) return Pong(request);
+        slow_is_handled.count_down();
+        released.wait();
+        return Echo(request);
+      },
+      2);
+  std::jthread slow([&] {
+    RpcClient client(server.address());
+    EXPECT_EQ(client.Call(Numbered(1), 60'000).list_jobs().jobs(0).number(), 1);
+  });
+  slow_is_handled.wait();
+  RpcClient client(server.address());
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(client.Call(Ping(), 60'000).ping().version(), "7");
+  release.set_value();
+}
+
+// A client that may have many requests under way.
+zmq::socket_t Dealer(zmq::context_t& context, const std::string& address) {
+  zmq::socket_t dealer(context, zmq::socket_type::dealer);
+  dealer.set(zmq::sockopt::linger, 0);
+  dealer.set(zmq::sockopt::rcvtimeo, 60'000);
+  dealer.connect(address);
+  return dealer;
+}
+
+void Send(zmq::socket_t& dealer, const Request& request) {
+  dealer.send(zmq::message_t(), zmq::send_flags::sndmore);
+  dealer.send(zmq::buffer(request.SerializeAsString()), zmq::send_flags::none);
+}
+
+Reply Receive(zmq::socket_t& dealer) {
+  zmq::message_t frame;
+  Reply reply;
+  const bool received = dealer.recv(frame) && dealer.recv(frame);
+  EXPECT_TRUE(received && reply.ParseFromArray(frame.data(), static_cast<int>(frame.size())));
+  return reply;
+}
+
+// Far more requests than the server holds, from clients that do not wait for replies: the rest
+// stays outside until there is room, and nothing is lost.
+TEST(Rpc, AFloodIsAnsweredToTheLast) {
+  std::promise<void> release;
+  RunningServer server(
+      [released = release.get_future().share()](const Request& request) {
+        released.wait();
+        return Echo(request);
+      },
+      2);
+  zmq::context_t context;
+  std::vector<zmq::socket_t> dealers;
+  constexpr int kDealers = 20;  // each with fewer requests than ZeroMQ drops replies for
+  constexpr int kRequests = 200;
+  for (int i = 0; i < kDealers; ++i) {
+    dealers.push_back(Dealer(context, server.address()));
+    for (int number = 0; number < kRequests; ++number) Send(dealers.back(), Numbered(number));
+  }
+  release.set_value();
+  std::int64_t sum = 0;
+  for (zmq::socket_t& dealer : dealers) {
+    for (int i = 0; i < kRequests; ++i) sum += Receive(dealer).list_jobs().jobs_size();
+  }
+  EXPECT_EQ(sum, kDealers * kRequests);
+}
+
+// A server that stops answers what it is handling. What waits behind it is dropped: its client
+// hears nothing and will ask again. The port is free afterwards.
+TEST(Rpc, StoppingAnswersWhatIsBeingHandled) {
+  std::promise<void> release;
+  std::atomic<int> calls = 0;
+  RunningServer server(
+      [&, released = release.get_future().share()](const Request& request) {
+        ++calls;
+        calls.notify_all();
+        released.wait();
+        return Echo(request);
+      },
+      1);
+  const std::string address = server.address();
+  zmq::context_t context;
+  zmq::socket_t first = Dealer(context, address);
+  Send(first, Numbered(5));
+  calls.wait(0);
+  std::jthread stopping([&] { server.Stop(); });
+  RpcClient late(address);
+  EXPECT_EQ(CodeOf([&] { late.Call(Numbered(6), 200); }), ErrorCode::kUnavailable);
+  release.set_value();
+  stopping.join();
+  EXPECT_EQ(Receive(first).list_jobs().jobs(0).number(), 5);
+  EXPECT_EQ(server.address(), address);
+  server.Stop();
+  const RpcServer next(address, Pong);
+}
+
+// Neither a server that was never started nor an idle one keeps its destructor waiting.
+TEST(Rpc, IdleServersEnd) {
+  { const RpcServer never_started("tcp://127.0.0.1:*", Pong); }
+  RunningServer idle(Pong);
+  idle.Stop();
 }
 
 }  // namespace
