@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstdint>
 #include <limits>
+#include <mutex>
 #include <set>
 #include <string_view>
 #include <system_error>
@@ -15,6 +16,7 @@
 #include <rocksdb/write_batch.h>
 
 #include "common/base/error.h"
+#include "common/base/fail_point.h"
 #include "common/store/store_key.h"
 #include "common/store/store_open.h"
 
@@ -42,6 +44,7 @@ struct StoreBatch::Impl {
     std::optional<std::string> value;
   };
   std::vector<Change> changes;
+  std::vector<std::pair<std::int64_t, JobState>> job_states;  // of the jobs that are put
 
   void Put(StoreTable table, std::string key, std::string value) {
     changes.push_back({table, std::move(key), std::move(value)});
@@ -54,7 +57,19 @@ StoreBatch::StoreBatch(StoreBatch&&) noexcept = default;
 StoreBatch& StoreBatch::operator=(StoreBatch&&) noexcept = default;
 
 void StoreBatch::PutJob(const JobRecord& record) {
-  impl_->Put(StoreTable::kJobs, Int64Key(record.number()), record.SerializeAsString());
+  if (record.has_yaml() || record.number() < 1) {
+    throw Error(ErrorCode::kInternal,
+                fmt::format("the record of job {} has {}", record.number(),
+                            record.has_yaml() ? "its file; PutJobFile is for that" : "no number"));
+  }
+  const std::string key = Int64Key(record.number());
+  impl_->Put(StoreTable::kJobs, key, record.SerializeAsString());
+  impl_->Put(StoreTable::kJobIndex, key, JobIndexValue(IndexRowOf(record)));
+  impl_->job_states.emplace_back(record.number(), record.state());
+}
+
+void StoreBatch::PutJobFile(std::int64_t job, const std::string& yaml) {
+  impl_->Put(StoreTable::kJobFiles, Int64Key(job), yaml);
 }
 
 void StoreBatch::PutTransition(std::int64_t job, std::int64_t index, const Transition& transition) {
@@ -84,24 +99,59 @@ void StoreBatch::PutSubmissionKey(const std::string& key, std::int64_t job) {
   impl_->Put(StoreTable::kSubmissionKeys, key, Int64Key(job));
 }
 
+void StoreBatch::PutNode(const NodeRecord& node) {
+  impl_->Put(StoreTable::kNodes, node.name(), node.SerializeAsString());
+}
+
+void StoreBatch::PutUser(const UserRecord& user) {
+  impl_->Put(StoreTable::kUsers, user.name(), user.SerializeAsString());
+}
+
+namespace {
+
+// The state of every job in memory, as it is in the table of jobs, so that counting reads nothing.
+class JobStates {
+ public:
+  void Put(std::int64_t job, JobState state) {
+    const std::lock_guard lock(mutex_);
+    const auto [known, is_new] = states_.emplace(job, state);
+    if (!is_new) {
+      if (--counts_[known->second] == 0) counts_.erase(known->second);
+      known->second = state;
+    }
+    ++counts_[state];
+  }
+
+  std::map<JobState, std::int64_t> Counts() const {
+    const std::lock_guard lock(mutex_);
+    return counts_;
+  }
+
+  std::int64_t LastNumber() const {
+    const std::lock_guard lock(mutex_);
+    return states_.empty() ? 0 : states_.rbegin()->first;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::int64_t, JobState> states_;
+  std::map<JobState, std::int64_t> counts_;
+};
+
+}  // namespace
+
 struct RunStore::Impl {
   std::filesystem::path directory;
   OpenedDatabase opened;
-
-  rocksdb::ColumnFamilyHandle* Family(StoreTable table) const {
-    return opened.families[static_cast<std::size_t>(table)];
-  }
+  JobStates job_states;
 
   std::unique_ptr<rocksdb::Iterator> NewIterator(StoreTable table) const {
     return std::unique_ptr<rocksdb::Iterator>(
-        opened.database->NewIterator(rocksdb::ReadOptions(), Family(table)));
+        opened.database->NewIterator(rocksdb::ReadOptions(), opened.Family(table)));
   }
 
   [[noreturn]] void ThrowDamagedRow(StoreTable table) const {
-    throw Error(ErrorCode::kDataLoss,
-                fmt::format("{}: a row of table '{}' is not what was written; restore the "
-                            "directory from a backup",
-                            directory.string(), StoreTableName(table)));
+    fr::ThrowDamagedRow(directory, table);
   }
 
   void CheckEnd(const rocksdb::Iterator& rows) const {
@@ -132,10 +182,25 @@ struct RunStore::Impl {
   std::optional<std::string> Get(StoreTable table, const std::string& key) const {
     std::string value;
     const rocksdb::Status status =
-        opened.database->Get(rocksdb::ReadOptions(), Family(table), key, &value);
+        opened.database->Get(rocksdb::ReadOptions(), opened.Family(table), key, &value);
     if (status.IsNotFound()) return std::nullopt;
     if (!status.ok()) ThrowStoreError(status, directory, "read");
     return value;
+  }
+
+  // A job that `number` must be of, since the index has it.
+  JobRecord IndexedJob(std::int64_t number) const {
+    const std::optional<std::string> value = Get(StoreTable::kJobs, Int64Key(number));
+    if (!value) ThrowDamagedRow(StoreTable::kJobIndex);
+    return Parse<JobRecord>(StoreTable::kJobs, *value);
+  }
+
+  // The row of the index that `rows` stands at.
+  std::pair<std::int64_t, JobIndexRow> ReadIndexRow(const rocksdb::Iterator& rows) const {
+    const Slice value = rows.value();
+    std::optional<JobIndexRow> row = ParseJobIndexValue({value.data(), value.size()});
+    if (!row || rows.key().size() != kInt64KeySize) ThrowDamagedRow(StoreTable::kJobIndex);
+    return {ParseInt64Key({rows.key().data(), rows.key().size()}), *std::move(row)};
   }
 
   void AppendPoint(const MetricKeyParts& key, Slice value, MetricSeries* series) const {
@@ -183,32 +248,86 @@ struct RunStore::Impl {
 RunStore::RunStore(const std::filesystem::path& directory) : impl_(std::make_unique<Impl>()) {
   impl_->directory = directory;
   impl_->opened = OpenDatabase(directory);
+  const auto rows = impl_->NewIterator(StoreTable::kJobIndex);
+  for (rows->SeekToFirst(); rows->Valid(); rows->Next()) {
+    const auto [number, row] = impl_->ReadIndexRow(*rows);
+    impl_->job_states.Put(number, row.state);
+  }
+  impl_->CheckEnd(*rows);
 }
 
 RunStore::~RunStore() = default;
 
-void RunStore::Commit(StoreBatch batch) {
+void RunStore::Commit(StoreBatch batch, std::string_view label) {
+  if (batch.impl_->changes.empty()) return;  // a heartbeat need not wait for the disk
   rocksdb::WriteBatch writes;
   for (const StoreBatch::Impl::Change& change : batch.impl_->changes) {
-    rocksdb::ColumnFamilyHandle* family = impl_->Family(change.table);
+    rocksdb::ColumnFamilyHandle* family = impl_->opened.Family(change.table);
     const rocksdb::Status status = change.value ? writes.Put(family, change.key, *change.value)
                                                 : writes.Delete(family, change.key);
     if (!status.ok()) ThrowStoreError(status, impl_->directory, "write");
   }
   rocksdb::WriteOptions options;
   options.sync = true;
+  FR_FAIL_POINT(fmt::format("{}: before commit", label));
   const rocksdb::Status status = impl_->opened.database->Write(options, &writes);
   if (!status.ok()) ThrowStoreError(status, impl_->directory, "write");
-}
-
-std::vector<JobRecord> RunStore::Jobs() const {
-  return impl_->Rows<JobRecord>(StoreTable::kJobs, "");
+  FR_FAIL_POINT(fmt::format("{}: after commit", label));
+  for (const auto& [job, state] : batch.impl_->job_states) impl_->job_states.Put(job, state);
 }
 
 std::optional<JobRecord> RunStore::Job(std::int64_t job) const {
   const std::optional<std::string> value = impl_->Get(StoreTable::kJobs, Int64Key(job));
   if (!value) return std::nullopt;
   return impl_->Parse<JobRecord>(StoreTable::kJobs, *value);
+}
+
+std::optional<std::string> RunStore::JobFile(std::int64_t job) const {
+  return impl_->Get(StoreTable::kJobFiles, Int64Key(job));
+}
+
+std::vector<JobRecord> RunStore::LiveJobs() const {
+  std::vector<JobRecord> jobs;
+  const auto rows = impl_->NewIterator(StoreTable::kJobIndex);
+  for (rows->SeekToFirst(); rows->Valid(); rows->Next()) {
+    const auto [number, row] = impl_->ReadIndexRow(*rows);
+    if (row.live()) jobs.push_back(impl_->IndexedJob(number));
+  }
+  impl_->CheckEnd(*rows);
+  return jobs;
+}
+
+JobPage RunStore::Jobs(const JobFilter& filter) const {
+  JobPage page;
+  if (filter.limit < 1) return page;
+  const auto rows = impl_->NewIterator(StoreTable::kJobIndex);
+  if (!filter.before) {
+    rows->SeekToLast();
+  } else if (*filter.before > 1) {
+    rows->SeekForPrev(Int64Key(*filter.before - 1));
+  }
+  for (; rows->Valid(); rows->Prev()) {
+    const auto [number, row] = impl_->ReadIndexRow(*rows);
+    if (!filter.owner.empty() && row.owner != filter.owner) continue;
+    if (!filter.states.empty() && !filter.states.contains(row.state)) continue;
+    page.more = std::ssize(page.jobs) == filter.limit;
+    if (page.more) break;
+    page.jobs.push_back(impl_->IndexedJob(number));
+  }
+  impl_->CheckEnd(*rows);
+  return page;
+}
+
+std::map<JobState, std::int64_t> RunStore::CountJobs() const { return impl_->job_states.Counts(); }
+
+std::int64_t RunStore::LastJobNumber() const { return impl_->job_states.LastNumber(); }
+
+std::vector<NodeRecord> RunStore::Nodes() const {
+  return impl_->Rows<NodeRecord>(StoreTable::kNodes, "");
+}
+
+std::vector<UserRecord> RunStore::Users() const {
+  return impl_->Rows<UserRecord>(StoreTable::kUsers, "");
 }
 
 std::optional<std::int64_t> RunStore::JobOfSubmissionKey(const std::string& key) const {

@@ -15,7 +15,8 @@ constexpr std::uint64_t kSignBit = std::uint64_t{1} << 63;
 
 const char* StoreTableName(StoreTable table) {
   static constexpr std::array<const char*, kNumStoreTables> kNames = {
-      "default", "jobs", "transitions", "plans", "checkpoints", "metrics", "submission_keys"};
+      "default",         "jobs",      "transitions", "plans", "checkpoints", "metrics",
+      "submission_keys", "job_index", "job_files",   "nodes", "users"};
   return kNames[static_cast<std::size_t>(table)];
 }
 
@@ -63,6 +64,28 @@ std::optional<MetricKeyParts> ParseMetricKey(std::string_view key) {
   const std::string_view name = key.substr(kInt64KeySize, name_size);
   if (!IsMetricName(name) || key[kInt64KeySize + name_size] != '\0') return std::nullopt;
   return MetricKeyParts{std::string(name), ParseInt64Key(key.substr(key.size() - kInt64KeySize))};
+}
+
+bool JobIndexRow::live() const {
+  const bool ended =
+      state == JobState::COMPLETED || state == JobState::FAILED || state == JobState::CANCELLED;
+  return !ended || has_launch;
+}
+
+JobIndexRow IndexRowOf(const JobRecord& record) {
+  return {record.state(), record.has_launch(), record.owner()};
+}
+
+std::string JobIndexValue(const JobIndexRow& row) {
+  std::string value = {static_cast<char>(row.state), static_cast<char>(row.has_launch)};
+  return value + row.owner;
+}
+
+std::optional<JobIndexRow> ParseJobIndexValue(std::string_view value) {
+  if (value.size() < 2 || !JobState_IsValid(value[0]) || (value[1] != 0 && value[1] != 1)) {
+    return std::nullopt;
+  }
+  return JobIndexRow{static_cast<JobState>(value[0]), value[1] == 1, std::string(value.substr(2))};
 }
 
 }  // namespace fr

@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include "proto/record.pb.h"
+
 namespace fr {
 
 // One column family each; the number is the index into OpenedDatabase::families.
@@ -21,8 +23,16 @@ enum class StoreTable {
   kCheckpoints,
   kMetrics,
   kSubmissionKeys,
+  kJobIndex,
+  kJobFiles,
+  kNodes,
+  kUsers,
 };
-inline constexpr std::size_t kNumStoreTables = 7;
+inline constexpr std::size_t kNumStoreTables = 11;
+
+// Of the row in kDefault that says which layout the database has, and this layout.
+inline constexpr char kStoreFormatKey[] = "format";
+inline constexpr char kStoreFormat[] = "2";
 
 const char* StoreTableName(StoreTable table);  // as the column family is named
 
@@ -44,5 +54,19 @@ struct MetricKeyParts {
 };
 // Nothing for a key that MetricKey did not make.
 std::optional<MetricKeyParts> ParseMetricKey(std::string_view key);
+
+// What lists and counts need to know of a job, in a row that is much smaller than the job's own.
+struct JobIndexRow {
+  JobState state = JobState::PENDING;
+  bool has_launch = false;
+  std::string owner;
+
+  // Not ended, or ended with processes that may still be there.
+  bool live() const;
+};
+JobIndexRow IndexRowOf(const JobRecord& record);
+std::string JobIndexValue(const JobIndexRow& row);
+// Nothing for a value that JobIndexValue did not make.
+std::optional<JobIndexRow> ParseJobIndexValue(std::string_view value);
 
 }  // namespace fr

@@ -13,14 +13,12 @@
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/store/store_key.h"
+#include "common/store/store_migrate.h"
 
 namespace fr {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr char kFormatKey[] = "format";
-constexpr char kFormat[] = "1";
 
 rocksdb::DBOptions DatabaseOptions() {
   rocksdb::DBOptions options;
@@ -97,22 +95,25 @@ std::string LockHolder(const fs::path& directory, const rocksdb::Status& status)
 }
 
 // The layout's version, written into a new database and asked of an old one.
-void CheckFormat(rocksdb::DB* database, const fs::path& directory) {
+void CheckFormat(const OpenedDatabase& opened, const fs::path& directory) {
+  rocksdb::DB& database = *opened.database;
   std::string format;
-  const rocksdb::Status status = database->Get(rocksdb::ReadOptions(), kFormatKey, &format);
+  const rocksdb::Status status = database.Get(rocksdb::ReadOptions(), kStoreFormatKey, &format);
   if (status.IsNotFound()) {
     rocksdb::WriteOptions options;
     options.sync = true;
-    const rocksdb::Status written = database->Put(options, kFormatKey, kFormat);
+    const rocksdb::Status written = database.Put(options, kStoreFormatKey, kStoreFormat);
     if (!written.ok()) ThrowStoreError(written, directory, "write");
     return;
   }
   if (!status.ok()) ThrowStoreError(status, directory, "read");
-  if (format != kFormat) {
+  if (format == "1") {
+    MigrateFromFormat1(opened, directory);
+  } else if (format != kStoreFormat) {
     throw Error(ErrorCode::kFailedPrecondition,
                 fmt::format("{}: the database has format {}, this program reads format {}; use the "
                             "version that wrote it",
-                            directory.string(), format, kFormat));
+                            directory.string(), format, kStoreFormat));
   }
 }
 
@@ -148,8 +149,15 @@ OpenedDatabase OpenDatabase(const fs::path& directory) {
       rocksdb::DB::Open(DatabaseOptions(), directory.string(), tables, &opened.families, &database);
   opened.database.reset(database);
   if (!status.ok()) ThrowOpenError(status, directory);
-  CheckFormat(database, directory);
+  CheckFormat(opened, directory);
   return opened;
+}
+
+void ThrowDamagedRow(const fs::path& directory, StoreTable table) {
+  throw Error(ErrorCode::kDataLoss,
+              fmt::format("{}: a row of table '{}' is not what was written; restore the directory "
+                          "from a backup",
+                          directory.string(), StoreTableName(table)));
 }
 
 void ThrowStoreError(const rocksdb::Status& status, const fs::path& directory, const char* verb) {

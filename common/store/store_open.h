@@ -7,12 +7,18 @@
 
 #include <rocksdb/db.h>
 
+#include "common/store/store_key.h"
+
 namespace fr {
 
 // Owns the handles, which must go before the database.
 struct OpenedDatabase {
   std::unique_ptr<rocksdb::DB> database;
   std::vector<rocksdb::ColumnFamilyHandle*> families;  // by StoreTable
+
+  rocksdb::ColumnFamilyHandle* Family(StoreTable table) const {
+    return families[static_cast<std::size_t>(table)];
+  }
 
   OpenedDatabase() = default;
   OpenedDatabase(OpenedDatabase&&) noexcept = default;
@@ -22,6 +28,9 @@ struct OpenedDatabase {
 
 // The errors are those of RunStore's constructor.
 OpenedDatabase OpenDatabase(const std::filesystem::path& directory);
+
+// Throws Error(kDataLoss).
+[[noreturn]] void ThrowDamagedRow(const std::filesystem::path& directory, StoreTable table);
 
 // `verb`: what failed, "open" or "read" or "write".
 [[noreturn]] void ThrowStoreError(const rocksdb::Status& status,

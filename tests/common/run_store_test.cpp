@@ -1,8 +1,11 @@
 #include "common/store/run_store.h"
 
 #include <fstream>
+#include <limits>
 #include <memory>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -28,6 +31,20 @@ class RunStoreTest : public testing::Test {
     batch->PutMetric(job, point);
   }
 
+  static JobRecord Job(std::int64_t number, JobState state) {
+    JobRecord job;
+    job.set_number(number);
+    job.set_id("job-" + std::to_string(number));
+    job.set_state(state);
+    return job;
+  }
+
+  static std::vector<std::int64_t> Numbers(const std::vector<JobRecord>& jobs) {
+    std::vector<std::int64_t> numbers;
+    for (const JobRecord& job : jobs) numbers.push_back(job.number());
+    return numbers;
+  }
+
   ErrorCode CodeOfOpening() {
     try {
       const RunStore store(path());
@@ -46,12 +63,8 @@ TEST_F(RunStoreTest, EverythingOutlivesTheProcess) {
   {
     RunStore store(path());
     StoreBatch batch;
-    for (const std::int64_t number : {300, 2}) {
-      JobRecord job;
-      job.set_number(number);
-      job.set_id("job-" + std::to_string(number));
-      batch.PutJob(job);
-    }
+    for (const std::int64_t number : {300, 2}) batch.PutJob(Job(number, JobState::PENDING));
+    batch.PutJobFile(300, "name: a\n");
     for (const int index : {1, 0}) {
       Transition transition;
       transition.set_attempt(index);
@@ -66,15 +79,27 @@ TEST_F(RunStoreTest, EverythingOutlivesTheProcess) {
       batch.PutCheckpoint(2, manifest);
     }
     batch.PutSubmissionKey("key", 2);
+    for (const char* name : {"node-b", "node-a"}) {
+      NodeRecord node;
+      node.set_name(name);
+      node.set_drained(true);
+      batch.PutNode(node);
+      UserRecord user;
+      user.set_name(name);
+      user.set_slot_seconds(0.5);
+      batch.PutUser(user);
+    }
     store.Commit(std::move(batch));
     StoreBatch later;
     later.DeleteCheckpoint(2, 500);
     store.Commit(std::move(later));
   }
   const RunStore store(path());
-  ASSERT_EQ(store.Jobs().size(), 2U);
-  EXPECT_EQ(store.Jobs()[0].number(), 2);
+  EXPECT_THAT(Numbers(store.LiveJobs()), testing::ElementsAre(2, 300));
+  EXPECT_EQ(store.LastJobNumber(), 300);
   EXPECT_EQ(store.Job(300)->id(), "job-300");
+  EXPECT_EQ(store.JobFile(300), "name: a\n");
+  EXPECT_EQ(store.JobFile(2), std::nullopt);
   EXPECT_FALSE(store.Job(3).has_value());
   EXPECT_EQ(store.Transitions(2)[1].attempt(), 1);
   EXPECT_EQ(store.ShardPlans(2).size(), 1U);
@@ -82,6 +107,127 @@ TEST_F(RunStoreTest, EverythingOutlivesTheProcess) {
   EXPECT_EQ(store.Checkpoints(2)[0].step(), 2000);
   EXPECT_EQ(store.JobOfSubmissionKey("key"), 2);
   EXPECT_EQ(store.JobOfSubmissionKey("other"), std::nullopt);
+  ASSERT_EQ(store.Nodes().size(), 2U);
+  EXPECT_EQ(store.Nodes()[0].name(), "node-a");
+  EXPECT_TRUE(store.Nodes()[0].drained());
+  ASSERT_EQ(store.Users().size(), 2U);
+  EXPECT_EQ(store.Users()[1].name(), "node-b");
+  EXPECT_EQ(store.Users()[1].slot_seconds(), 0.5);
+}
+
+// A job is live until it has ended and its processes are gone; what the store says of it follows
+// every change, and is the same to the next process.
+TEST_F(RunStoreTest, LiveJobsAndCountsFollowTheJobs) {
+  const auto check = [](const RunStore& store) {
+    EXPECT_THAT(Numbers(store.LiveJobs()), testing::ElementsAre(1, 3, 4));
+    EXPECT_THAT(store.CountJobs(), testing::ElementsAre(testing::Pair(JobState::RUNNING, 1),
+                                                        testing::Pair(JobState::COMPLETED, 1),
+                                                        testing::Pair(JobState::FAILED, 2),
+                                                        testing::Pair(JobState::PAUSED, 1)));
+    EXPECT_EQ(store.LastJobNumber(), 5);
+  };
+  {
+    RunStore store(path());
+    EXPECT_TRUE(store.LiveJobs().empty());
+    EXPECT_TRUE(store.CountJobs().empty());
+    EXPECT_EQ(store.LastJobNumber(), 0);
+    for (const JobState state : {JobState::PENDING, JobState::RUNNING}) {
+      StoreBatch batch;
+      for (int number = 1; number <= 5; ++number) batch.PutJob(Job(number, state));
+      store.Commit(std::move(batch));
+    }
+    EXPECT_THAT(store.CountJobs(), testing::ElementsAre(testing::Pair(JobState::RUNNING, 5)));
+    StoreBatch batch;
+    batch.PutJob(Job(2, JobState::COMPLETED));
+    batch.PutJob(Job(3, JobState::PAUSED));
+    JobRecord lingering = Job(4, JobState::FAILED);
+    lingering.mutable_launch()->set_pid(7);
+    batch.PutJob(lingering);
+    batch.PutJob(Job(5, JobState::FAILED));
+    store.Commit(std::move(batch));
+    check(store);
+  }
+  check(RunStore(path()));
+}
+
+// Latest first, page by page; what does not fit the filter takes no place on a page.
+TEST_F(RunStoreTest, ListsArePages) {
+  RunStore store(path());
+  StoreBatch batch;
+  for (int number = 1; number <= 20; ++number) {
+    JobRecord job = Job(number, number % 2 == 0 ? JobState::COMPLETED : JobState::PENDING);
+    job.set_owner(number <= 10 ? "ada" : "bob");
+    batch.PutJob(job);
+  }
+  store.Commit(std::move(batch));
+
+  JobFilter filter;
+  filter.limit = 15;
+  JobPage page = store.Jobs(filter);
+  ASSERT_EQ(page.jobs.size(), 15U);
+  EXPECT_EQ(page.jobs.front().number(), 20);
+  EXPECT_EQ(page.jobs.back().number(), 6);
+  EXPECT_TRUE(page.more);
+  filter.before = 6;
+  page = store.Jobs(filter);
+  EXPECT_THAT(Numbers(page.jobs), testing::ElementsAre(5, 4, 3, 2, 1));
+  EXPECT_FALSE(page.more);
+
+  filter = {"ada", {JobState::COMPLETED}, std::nullopt, 5};
+  page = store.Jobs(filter);
+  EXPECT_THAT(Numbers(page.jobs), testing::ElementsAre(10, 8, 6, 4, 2));
+  EXPECT_FALSE(page.more);
+  filter.limit = 4;
+  EXPECT_TRUE(store.Jobs(filter).more);
+  filter.owner = "eve";
+  EXPECT_TRUE(store.Jobs(filter).jobs.empty());
+  filter = {"", {}, 1, 5};
+  EXPECT_TRUE(store.Jobs(filter).jobs.empty());
+  filter.before = std::numeric_limits<std::int64_t>::min();
+  EXPECT_TRUE(store.Jobs(filter).jobs.empty());
+  filter.before = std::numeric_limits<std::int64_t>::max();
+  EXPECT_EQ(store.Jobs(filter).jobs.front().number(), 20);
+  filter.limit = 0;
+  EXPECT_TRUE(store.Jobs(filter).jobs.empty());
+}
+
+// The file is kept once; a record that still has it, or is of no job, is a mistake of the caller.
+TEST_F(RunStoreTest, RecordsComeWithoutTheirFile) {
+  StoreBatch batch;
+  JobRecord job = Job(1, JobState::PENDING);
+  job.set_yaml("name: a\n");
+  EXPECT_THROW(batch.PutJob(job), Error);
+  EXPECT_THROW(batch.PutJob(JobRecord()), Error);
+}
+
+// Whatever the threads' order, each commit is there, with all its parts, and counted.
+TEST_F(RunStoreTest, ThreadsCommitAtATime) {
+  constexpr int kThreads = 8;
+  constexpr int kCommits = 20;
+  {
+    RunStore store(path());
+    std::vector<std::jthread> threads;
+    for (int thread = 0; thread < kThreads; ++thread) {
+      threads.emplace_back([&, thread] {
+        for (int i = 0; i < kCommits; ++i) {
+          const std::int64_t number = 1 + thread * kCommits + i;
+          StoreBatch batch;
+          batch.PutJob(Job(number, JobState::PENDING));
+          batch.PutSubmissionKey(std::to_string(number), number);
+          store.Commit(std::move(batch));
+          EXPECT_EQ(store.Job(number)->number(), number);
+        }
+      });
+    }
+    threads.clear();
+    EXPECT_THAT(store.CountJobs(),
+                testing::ElementsAre(testing::Pair(JobState::PENDING, kThreads * kCommits)));
+  }
+  const RunStore store(path());
+  EXPECT_EQ(store.LiveJobs().size(), std::size_t{kThreads * kCommits});
+  for (int number = 1; number <= kThreads * kCommits; ++number) {
+    EXPECT_EQ(store.JobOfSubmissionKey(std::to_string(number)), number);
+  }
 }
 
 // The same point again, or a step that was trained again, replaces what was there.

@@ -97,9 +97,9 @@ class LocalLink : public RunLink {
     record_.set_state(to);
     record_.set_reason(reason);
     StoreBatch batch;
+    batch.PutTransition(kJob, record_.transitions(), transition);
+    record_.set_transitions(record_.transitions() + 1);
     batch.PutJob(record_);
-    batch.PutTransition(kJob, static_cast<std::int64_t>(store_.Transitions(kJob).size()),
-                        transition);
     store_.Commit(std::move(batch));
   }
 
