@@ -15,14 +15,58 @@ namespace {
 
 constexpr const char* kDefaultAddress = "tcp://127.0.0.1:7070";
 
-void CheckNodes(const CoordinatorSpec& spec, YamlMessage* yaml) {
+constexpr const char* kThisMachine = "localhost";
+
+// `entries` have names, which must differ.
+template <typename Entries>
+void CheckNames(const std::string& list, const Entries& entries, YamlMessage* yaml) {
   std::set<std::string> names;
-  for (int i = 0; i < spec.nodes_size(); ++i) {
-    if (!names.insert(spec.nodes(i).name()).second) {
-      yaml->AddError(fmt::format("nodes[{}].name", i),
-                     fmt::format("'{}' is listed twice", spec.nodes(i).name()));
-    }
+  for (int i = 0; i < entries.size(); ++i) {
+    if (names.insert(entries[i].name()).second) continue;
+    yaml->AddError(fmt::format("{}[{}].name", list, i),
+                   fmt::format("'{}' is listed twice", entries[i].name()));
   }
+}
+
+// What each way to start workers needs of the nodes.
+void CheckLauncher(const CoordinatorSpec& spec, YamlMessage* yaml) {
+  const std::string launcher = LauncherKind_Type_Name(spec.launcher());
+  switch (spec.launcher()) {
+    case LauncherKind::local:
+      for (int i = 0; i < spec.nodes_size(); ++i) {
+        if (spec.nodes(i).name() == kThisMachine) continue;
+        yaml->AddError(fmt::format("nodes[{}].name", i),
+                       fmt::format("launcher local starts workers on {} only; say launcher: hosts "
+                                   "to reach {} over ssh",
+                                   kThisMachine, spec.nodes(i).name()));
+      }
+      return;
+    case LauncherKind::hosts:
+      if (spec.nodes().empty()) {
+        yaml->AddError("launcher", "hosts needs nodes: [{name: HOST, slots: N}, ...]");
+      }
+      return;
+    case LauncherKind::slurm:
+    case LauncherKind::kubernetes:
+      if (spec.nodes_size() != 1) {
+        yaml->AddError("launcher",
+                       fmt::format("{} needs one node, which stands for the whole cluster: nodes: "
+                                   "[{{name: {}, slots: N}}]",
+                                   launcher, launcher));
+      }
+      if (spec.launcher() == LauncherKind::kubernetes && spec.kubernetes().image().empty()) {
+        yaml->AddError("launcher", "kubernetes needs kubernetes.image, the workers' image");
+      }
+      return;
+  }
+}
+
+void CheckAdvertise(const CoordinatorSpec& spec, YamlMessage* yaml) {
+  if (!spec.has_advertise()) return;
+  const std::string& address = spec.advertise();
+  const std::size_t colon = address.rfind(':');
+  if (address.starts_with("tcp://") && colon > 6 && colon + 1 < address.size()) return;
+  yaml->AddError("advertise", fmt::format("'{}' is no tcp://HOST:PORT", address));
 }
 
 // `coordinator:` of the user's own file, or empty.
@@ -48,7 +92,10 @@ CoordinatorConfig LoadCoordinatorConfig(const std::filesystem::path& path,
                                         const std::vector<std::string>& overrides) {
   CoordinatorConfig config;
   YamlMessage yaml(ReadFile(path), path.string(), overrides, &config.spec);
-  CheckNodes(config.spec, &yaml);
+  CheckNames("nodes", config.spec.nodes(), &yaml);
+  CheckNames("users", config.spec.users(), &yaml);
+  CheckLauncher(config.spec, &yaml);
+  CheckAdvertise(config.spec, &yaml);
   config.diagnostics = yaml.diagnostics();
   if (config.spec.has_state_dir()) {
     config.spec.set_state_dir(
@@ -58,7 +105,7 @@ CoordinatorConfig LoadCoordinatorConfig(const std::filesystem::path& path,
   }
   if (config.spec.nodes_size() == 0) {
     NodeSpec* here = config.spec.add_nodes();
-    here->set_name("localhost");
+    here->set_name(kThisMachine);
     here->set_slots(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
   }
   return config;

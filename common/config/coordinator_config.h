@@ -16,7 +16,7 @@ struct CoordinatorConfig {
 };
 
 // Reads and checks `path`; a relative state_dir is taken from the file's directory. Without
-// nodes, one is added: localhost with as many slots as this machine has cores. Throws
+// nodes, launcher local gets one: localhost with as many slots as this machine has cores. Throws
 // Error(kNotFound | kIo) if the file cannot be read.
 CoordinatorConfig LoadCoordinatorConfig(const std::filesystem::path& path,
                                         const std::vector<std::string>& overrides);

@@ -108,10 +108,29 @@ void CheckOptimizer(const JobSpec& spec, YamlMessage* yaml) {
   }
 }
 
+// An elastic job may have any number of workers between its two.
 void CheckAccumulation(const JobSpec& spec, YamlMessage* yaml) {
   if (spec.train().accumulate() == 1) return;
-  const std::string mistake = AccumulationMistake(spec, spec.resources().workers());
-  if (!mistake.empty()) yaml->AddError("train.accumulate", mistake);
+  const Resources& resources = spec.resources();
+  int workers = resources.has_min_workers() ? resources.min_workers() : resources.workers();
+  for (; workers <= resources.workers(); ++workers) {
+    const std::string mistake = AccumulationMistake(spec, workers);
+    if (!mistake.empty()) return yaml->AddError("train.accumulate", mistake);
+  }
+}
+
+void CheckResources(const JobSpec& spec, YamlMessage* yaml) {
+  const Resources& resources = spec.resources();
+  if (resources.has_min_workers() && resources.min_workers() > resources.workers()) {
+    yaml->AddError("resources.min_workers",
+                   fmt::format("{} is more than resources.workers, {}", resources.min_workers(),
+                               resources.workers()));
+  }
+  for (int i = 0; i < resources.labels_size(); ++i) {
+    if (!resources.labels(i).empty()) continue;
+    yaml->AddError(fmt::format("resources.labels[{}]", i),
+                   "is empty; a label of a node or a node's name is expected");
+  }
 }
 
 // What a head has and triplets have not.
@@ -280,6 +299,7 @@ JobConfig LoadJobConfig(const std::filesystem::path& path,
   CheckTriplet(config.spec, &yaml);
   CheckOptimizer(config.spec, &yaml);
   CheckSchedule(config.spec, &yaml);
+  CheckResources(config.spec, &yaml);
   CheckAccumulation(config.spec, &yaml);
   CheckValidation(config.spec, &yaml);
   if (path_check == PathCheck::kMustExist) CheckPaths(config.spec, &yaml);

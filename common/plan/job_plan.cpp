@@ -34,27 +34,37 @@ void PlanSteps(const JobSpec& spec, const DataFacts& facts, JobPlan& plan) {
   }
 }
 
+std::int64_t RowBytes(const JobSpec& spec) {
+  return (1 + StateCopies(spec.optimizer().type())) * std::int64_t{4} *
+         spec.model().embedding_size() * spec.loss().sub_centers();
+}
+
+bool HasHead(const JobSpec& spec) { return spec.loss().type() != LossType::triplet; }
+
 }  // namespace
+
+WorkerShare ShareOfWorker(const JobSpec& spec, const DataFacts& facts, int workers) {
+  WorkerShare share;
+  const std::int64_t parts = spec.train().accumulate();
+  share.total_batch = TotalBatchSize(spec, workers) / parts;
+  share.images_at_once = (share.total_batch + workers - 1) / workers;
+  share.images = share.images_at_once * parts;
+  if (HasHead(spec) && facts.identities) {
+    share.identities = LargestShard(EvenShards(*facts.identities, RowBytes(spec), workers));
+  }
+  return share;
+}
 
 JobPlan PlanJob(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine) {
   JobPlan plan;
   plan.workers = spec.resources().workers();
   plan.total_batch = TotalBatchSize(spec, plan.workers);
-  plan.has_head = spec.loss().type() != LossType::triplet;
+  plan.has_head = HasHead(spec);
   PlanSteps(spec, facts, plan);
-
-  const std::int64_t parts = spec.train().accumulate();
-  const auto for_one = [&](std::int64_t images) {
-    return (images + plan.workers - 1) / plan.workers;
-  };
-  plan.share.total_batch = plan.total_batch / parts;
-  plan.share.images_at_once = for_one(plan.share.total_batch);
-  plan.share.images = plan.share.images_at_once * parts;
-  plan.head_row_bytes = (1 + StateCopies(spec.optimizer().type())) * std::int64_t{4} *
-                        spec.model().embedding_size() * spec.loss().sub_centers();
+  plan.share = ShareOfWorker(spec, facts, plan.workers);
+  plan.head_row_bytes = RowBytes(spec);
   if (plan.has_head && facts.identities) {
     plan.shards = EvenShards(*facts.identities, plan.head_row_bytes, plan.workers);
-    plan.share.identities = LargestShard(*plan.shards);
   }
 
   const Graph graph = MakeNetwork(OptionsOf(spec.model()));

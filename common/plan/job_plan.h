@@ -43,6 +43,9 @@ struct JobPlan {
   std::optional<double> job_seconds;  // without validations and checkpoints
 };
 
+// What a worker of `workers` has at most; `facts` without identities: no head.
+WorkerShare ShareOfWorker(const JobSpec& spec, const DataFacts& facts, int workers);
+
 // `spec` as LoadJobConfig gives it, without mistakes. With unknown identities there is no head in
 // the plan. Throws Error(kInvalidArgument) for a network that cannot be built.
 JobPlan PlanJob(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine);

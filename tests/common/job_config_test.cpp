@@ -109,6 +109,14 @@ TEST_F(JobConfigTest, WhatDoesNotGoTogetherIsAMistake) {
   EXPECT_THAT(Mistakes(start + "}\ncheckpoint: {keep_best: agedb_30}\n"), HasSubstr("keep_best"));
   EXPECT_THAT(Mistakes(start + ", total_batch_size: 2}\nresources: {workers: 4}\n"),
               HasSubstr("4 workers"));
+  EXPECT_THAT(Mistakes(start + "}\nresources: {workers: 2, min_workers: 3}\n"),
+              HasSubstr("resources.min_workers: 3 is more than resources.workers, 2"));
+  EXPECT_THAT(Mistakes(start + "}\nresources: {labels: [a100, '']}\n"),
+              HasSubstr("resources.labels[1]"));
+  // 12 images in 4 parts: by 1, 2 and 3 workers, but not by 4.
+  EXPECT_THAT(Mistakes(start + ", total_batch_size: 12}\ntrain: {accumulate: 4}\n"
+                               "resources: {workers: 4, min_workers: 1}\n"),
+              HasSubstr("by 4 workers"));
   EXPECT_THAT(Mistakes("name: ../x\ndata: {train: /f}\n"), HasSubstr("name"));
   EXPECT_THAT(Mistakes("name: x\n"), HasSubstr("data"));
   EXPECT_THAT(Mistakes("name: x\nname: y\ndata: {train: /f}\n"), HasSubstr("job.yaml:2"));
