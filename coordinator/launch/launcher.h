@@ -1,64 +1,107 @@
 #pragma once
-// Starting, watching and ending the process tree of an attempt: mpirun on this machine, which
-// reaches other hosts over ssh.
+// Starting, watching and ending the processes of an attempt. One interface, four ways: mpirun on
+// this machine, mpirun over ssh, Slurm, Kubernetes. docs/launchers.md is the users' page.
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "proto/coordinator.pb.h"
 #include "proto/record.pb.h"
+#include "proto/rpc.pb.h"
 
 namespace fr {
-
-struct LauncherOptions {
-  std::string mpirun = "mpirun";
-  std::vector<std::string> mpirun_args;  // further ones
-  std::string worker;                    // path of fr-worker
-};
 
 struct LaunchRequest {
   std::string job_id;
   int attempt = 0;
   int threads_per_worker = 1;
-  std::vector<NodeSlots> slots;
-  std::string coordinator;          // address that the workers can reach
-  std::filesystem::path directory;  // of the attempt; made here
+  std::vector<NodeSlots> slots;   // ranks fill them in this order
+  std::int64_t worker_bytes = 0;  // memory that is set aside for a worker; 0: not known
+  bool takes_gpus = false;        // each worker one
+  std::string coordinator;        // address that the workers can reach
+  std::filesystem::path
+      directory;  // of the attempt, on a file system that all nodes see; made here
 };
 
-// The files of an attempt, below its directory.
-inline constexpr const char* kLogFile = "worker.log";          // what all ranks print
-inline constexpr const char* kExitStatusFile = "exit_status";  // once mpirun has ended: its status
+enum class AttemptPhase {
+  kUnknown,  // the launcher cannot tell just now (Slurm does not answer): ask again
+  kQueued,   // taken, but not running yet: the cluster has a queue of its own
+  kRunning,  // has processes, or may have
+  kEnded,    // has none, and never will
+};
 
-// Nothing is kept in memory but what the system keeps anyway: a coordinator that was killed and
-// started again asks about the same LaunchRecord and gets the same answers.
+struct AttemptStatus {
+  AttemptPhase phase = AttemptPhase::kUnknown;
+  // Once ended: what mpirun or srun returned (128 + signal if a signal killed it); nothing when it
+  // was killed together with its supervisor, or its machine is gone.
+  std::optional<int> exit_status;
+  // In words, may be empty: why it is queued, why it cannot be told, what ended it from outside
+  // ("Slurm: NODE_FAIL", "scancel by user 1000").
+  std::string reason;
+  // Those that are to blame for its end, where the launcher can tell.
+  std::vector<std::string> failed_nodes;
+  // They did not answer (any more), rather than that a worker of theirs ended: the job is not to
+  // blame, and no attempt goes there until they have been seen again.
+  bool nodes_lost = false;
+};
+
+// What the launcher last saw of a node.
+struct NodeReport {
+  std::string name;
+  NodeStatus::Liveness liveness = NodeStatus::UNKNOWN;
+  std::string reason;        // why it is down, or which part of a cluster is
+  std::int64_t seen_ms = 0;  // Unix time of the last answer; 0: never
+  int cpus = 0;              // 0: not known
+  int gpus = 0;
+  std::int64_t memory_bytes = 0;    // 0: not known
+  std::optional<int> usable_slots;  // fewer than configured: part of a cluster is down
+};
+
+enum class StopMode {
+  kAsk,   // SIGTERM: workers end without a checkpoint
+  kKill,  // SIGKILL, everything that belongs to the attempt, wherever it runs
+};
+
+// Keeps nothing that matters in memory: a coordinator that was killed and started again asks about
+// the same LaunchRecord and gets the same answers. Calls may take as long as the cluster takes to
+// answer (a few seconds at most), so never hold a lock over one. Used by one thread.
 class Launcher {
  public:
-  explicit Launcher(LauncherOptions options) : options_(std::move(options)) {}
+  virtual ~Launcher() = default;
 
-  // Starts mpirun in a session of its own, which outlives this process. Throws Error(kIo).
-  LaunchRecord Start(const LaunchRequest& request) const;
+  // Starts the attempt, which outlives this process. The record has the request's directory and
+  // slots. Throws Error when nothing was started: kUnavailable and kResourceExhausted where the
+  // same may succeed later (a cluster that does not answer, a full disk), and the job is not to
+  // blame.
+  virtual LaunchRecord Start(const LaunchRequest& request) = 0;
 
-  // Whether the attempt's processes still run.
-  bool IsRunning(const LaunchRecord& record) const;
+  // After a coordinator died around Start(request): the record of what that call has started, or
+  // nothing, and then that call can start nothing any more, however late it comes. Throws
+  // Error(kUnavailable) when it cannot be told yet.
+  virtual std::optional<LaunchRecord> Recover(const LaunchRequest& request) = 0;
 
-  // mpirun's exit status once it has ended (128 + signal if it was killed by one); nothing while it
-  // runs, and if it was killed together with its supervisor.
-  std::optional<int> ExitStatus(const LaunchRecord& record) const;
+  // How the attempts stand, in the order of `records`. Never throws for an attempt's or a cluster's
+  // state: that is kUnknown, with the reason.
+  virtual std::vector<AttemptStatus> Look(const std::vector<LaunchRecord>& records) = 0;
 
-  // Asks every process of the attempt to end (SIGTERM), or kills it (SIGKILL). A session that is
-  // no more is no error.
-  void Signal(const LaunchRecord& record, int signal_number) const;
+  // An attempt that has ended is no error, and neither is a cluster that does not answer: the
+  // caller looks, and asks again.
+  virtual void Stop(const LaunchRecord& record, StopMode mode) = 0;
 
-  // The command line, for the log and for tests.
-  std::vector<std::string> CommandLine(const LaunchRequest& request) const;
+  // One report for each configured node, in that order; the latest that is known, at once.
+  virtual std::vector<NodeReport> Nodes() = 0;
 
- private:
-  LauncherOptions options_;
+  // Whether this launcher's nodes are machines whose GPUs and cores the coordinator deals out one
+  // by one; otherwise a node is a whole cluster that does so by itself, and only slots are counted.
+  virtual bool DealsOutMachines() const { return true; }
 };
 
-// The last `max_lines` lines of the attempt's log that say something, for a job's reason.
-std::string LogTail(const LaunchRecord& record, int max_lines);
+// The launcher of kind `spec.launcher()`. `worker`: path of fr-worker on the nodes. Throws
+// Error(kInvalidArgument | kNotFound) for what its configuration lacks.
+std::unique_ptr<Launcher> MakeLauncher(const CoordinatorSpec& spec, const std::string& worker);
 
 }  // namespace fr
