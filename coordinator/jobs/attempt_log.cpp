@@ -9,7 +9,7 @@
 
 #include "common/base/error.h"
 #include "coordinator/jobs/job_state.h"
-#include "coordinator/launch/launcher.h"
+#include "coordinator/launch/attempt_files.h"
 
 namespace fr {
 namespace {

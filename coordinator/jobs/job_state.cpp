@@ -1,17 +1,34 @@
 #include "coordinator/jobs/job_state.h"
 
 #include <algorithm>
+#include <cctype>
+#include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "common/base/error.h"
 
 namespace fr {
 namespace {
 
-constexpr std::int64_t kMaxRestartDelayMs = 5 * 60 * 1000;
+constexpr std::int64_t kMaxRestartDelayMs = 300'000;
 
 }  // namespace
+
+JobState ParseJobState(const std::string& name) {
+  std::string upper = name;
+  std::transform(upper.begin(), upper.end(), upper.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  JobState state = JobState::PENDING;
+  if (JobState_Parse(upper, &state)) return state;
+  std::vector<std::string> known;
+  for (int one = JobState_MIN; one <= JobState_MAX; ++one) {
+    if (JobState_IsValid(one)) known.push_back(JobState_Name(static_cast<JobState>(one)));
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              fmt::format("state: \"{}\" is none of {}", name, fmt::join(known, ", ")));
+}
 
 bool IsEnded(JobState state) {
   return state == JobState::COMPLETED || state == JobState::FAILED || state == JobState::CANCELLED;
@@ -27,15 +44,18 @@ bool WaitsForSlots(JobState state) {
 
 bool IsAllowed(JobState from, JobState to) {
   switch (to) {
-    case JobState::PENDING:
-      return false;  // where every job begins
+    case JobState::PENDING:  // where every job begins, too
+      return from == JobState::PREEMPTED || from == JobState::PAUSED;
     case JobState::STARTING:
       return WaitsForSlots(from);
     case JobState::RUNNING:
       return from == JobState::STARTING;
     case JobState::RESTARTING:
+    case JobState::PREEMPTED:
     case JobState::COMPLETED:
       return HoldsSlots(from);
+    case JobState::PAUSED:
+      return !IsEnded(from) && from != JobState::PAUSED;
     case JobState::FAILED:
     case JobState::CANCELLED:
       return !IsEnded(from);
@@ -59,7 +79,11 @@ Transition ChangeState(JobRecord* job, JobState to, const std::string& reason,
   job->set_state(to);
   job->set_reason(reason);
   if (to == JobState::STARTING && !job->has_started_ms()) job->set_started_ms(now_ms);
+  if (to == JobState::STARTING) job->set_attempt_started_ms(now_ms);
+  // What restarts may have waited before: whoever restarts it knows.
+  if (to == JobState::PENDING) job->set_waiting_since_ms(now_ms);
   if (IsEnded(to)) job->set_ended_ms(now_ms);
+  if (!HoldsSlots(to)) job->clear_yield();
   return transition;
 }
 

@@ -2,7 +2,9 @@
 // Which changes of a job's state there are. Pure.
 //
 //   PENDING -> STARTING -> RUNNING -> COMPLETED | FAILED | CANCELLED
-//   STARTING | RUNNING -> RESTARTING -> STARTING
+//   STARTING | RUNNING -> RESTARTING -> STARTING      a worker died, or the job is given other
+//   nodes STARTING | RUNNING -> PREEMPTED -> PENDING        another job needs the slots any that
+//   has not ended -> PAUSED -> PENDING       a person asked for it
 
 #include <cstdint>
 #include <string>
@@ -10,6 +12,9 @@
 #include "proto/record.pb.h"
 
 namespace fr {
+
+// "RUNNING", in any case. Throws Error(kInvalidArgument) for what is no state, naming them all.
+JobState ParseJobState(const std::string& name);
 
 // COMPLETED, FAILED, CANCELLED.
 bool IsEnded(JobState state);

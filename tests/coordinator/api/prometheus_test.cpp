@@ -61,6 +61,16 @@ TEST(PrometheusText, ShowsTheCluster) {
   node.set_name("gpu-1");
   node.set_slots(8);
   node.set_slots_used(3);
+  node.set_liveness(NodeStatus::UP);
+  node.mutable_record()->set_cordoned(true);
+  node.set_gpus(4);
+  node.set_memory_bytes(1024);
+  node.set_memory_reserved_bytes(512);
+  snapshot.queue = {2, 90, 60.5};
+  UserStatus& user = snapshot.users.emplace_back();
+  user.set_name("ada");
+  user.set_workers(3);
+  user.set_jobs_waiting(2);
   RequestCounts rpc;
   rpc.Add("worker_report", "OK");
   rpc.Add("worker_report", "OK");
@@ -72,6 +82,17 @@ TEST(PrometheusText, ShowsTheCluster) {
   EXPECT_THAT(text, HasLine("fr_jobs{state=\"FAILED\"} 0"));
   EXPECT_THAT(text, HasLine("fr_node_slots{node=\"gpu-1\"} 8"));
   EXPECT_THAT(text, HasLine("fr_node_slots_used{node=\"gpu-1\"} 3"));
+  EXPECT_THAT(text, HasLine("fr_node_up{node=\"gpu-1\"} 1"));
+  EXPECT_THAT(text, HasLine("fr_node_drained{node=\"gpu-1\"} 0"));
+  EXPECT_THAT(text, HasLine("fr_node_cordoned{node=\"gpu-1\"} 1"));
+  EXPECT_THAT(text, HasLine("fr_node_gpus{node=\"gpu-1\"} 4"));
+  EXPECT_THAT(text, HasLine("fr_node_memory_bytes{node=\"gpu-1\"} 1024"));
+  EXPECT_THAT(text, HasLine("fr_node_memory_reserved_bytes{node=\"gpu-1\"} 512"));
+  EXPECT_THAT(text, HasLine("fr_queue_jobs 2"));
+  EXPECT_THAT(text, HasLine("fr_queue_wait_seconds 90"));
+  EXPECT_THAT(text, HasLine("fr_queue_longest_wait_seconds 60.5"));
+  EXPECT_THAT(text, HasLine("fr_user_workers{user=\"ada\"} 3"));
+  EXPECT_THAT(text, HasLine("fr_user_jobs{user=\"ada\",state=\"PENDING\"} 2"));
   EXPECT_THAT(text, HasLine("fr_rpc_requests_total{method=\"worker_report\",code=\"OK\"} 2"));
   EXPECT_THAT(text, HasLine("fr_http_requests_total{method=\"GET\",code=\"404\"} 1"));
 }
@@ -91,6 +112,7 @@ TEST(PrometheusText, ShowsHowAJobStands) {
   EXPECT_THAT(text, HasLine("fr_job_workers" + labels + " 8"));
   EXPECT_THAT(text, HasLine("fr_job_start_time_seconds" + labels + " 1.5"));
   EXPECT_THAT(text, HasLine("fr_job_restarts_total" + labels + " 2"));
+  EXPECT_THAT(text, HasLine("fr_job_preemptions_total" + labels + " 0"));
   EXPECT_THAT(text, HasLine("fr_job_step" + labels + " 120"));
   EXPECT_THAT(text, HasLine("fr_job_last_step" + labels + " 5000"));
   EXPECT_THAT(text, HasLine("fr_job_remaining_seconds" + labels + " 90.5"));

@@ -49,6 +49,20 @@ TEST(JobState, AJobWalksTheRoadOfTheDiagram) {
   EXPECT_THROW(ChangeState(&job, JobState::RUNNING, "again", 43), Error);
 }
 
+// Ageing counts from the moment from which a job waits. What restarts may have waited before:
+// whoever restarts it says since when.
+TEST(JobState, WaitsSinceItIsPending) {
+  JobRecord job;
+  job.set_waiting_since_ms(1);
+  ChangeState(&job, JobState::STARTING, "", 5);
+  ChangeState(&job, JobState::RESTARTING, "", 6);
+  EXPECT_EQ(job.waiting_since_ms(), 1);
+  ChangeState(&job, JobState::STARTING, "", 7);
+  ChangeState(&job, JobState::PREEMPTED, "", 8);
+  ChangeState(&job, JobState::PENDING, "", 9);
+  EXPECT_EQ(job.waiting_since_ms(), 9);
+}
+
 TEST(RestartDelay, DoublesUpToFiveMinutes) {
   EXPECT_EQ(RestartDelayMs(2000, 1), 2000);
   EXPECT_EQ(RestartDelayMs(2000, 2), 4000);
