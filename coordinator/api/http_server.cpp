@@ -25,6 +25,7 @@
 #include "coordinator/api/prometheus.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/dashboard/assets.h"
+#include "coordinator/jobs/job_state.h"
 
 namespace fr {
 namespace {
@@ -193,6 +194,7 @@ struct HttpServer::Impl {
   json Checkpoints(const httplib::Request& request);
   json Shards(const httplib::Request& request);
   json Nodes(const httplib::Request& request);
+  json Users(const httplib::Request& request);
   std::vector<ValidationResult> Latest(const JobRecord& job);
 
   Coordinator& coordinator;
@@ -209,6 +211,7 @@ void HttpServer::Impl::AddRoutes() {
   Route("/readyz", &Impl::Ready);
   Route("/api/v1/jobs", &Impl::Jobs);
   Route("/api/v1/nodes", &Impl::Nodes);
+  Route("/api/v1/users", &Impl::Users);
   const std::string job = "/api/v1/jobs/([^/]+)";
   Route(job, &Impl::Job);
   Route(job + "/metrics", &Impl::Metrics);
@@ -316,7 +319,7 @@ json HttpServer::Impl::Ready(const httplib::Request& /*request*/) {
 
 std::vector<ValidationResult> HttpServer::Impl::Latest(const JobRecord& job) {
   // Without names a request asks for every metric.
-  if (job.spec().data().validation().empty()) return {};
+  if (job.attempt() == 0 || job.spec().data().validation().empty()) return {};
   GetMetricsRequest request;
   request.set_job_id(job.id());
   for (const std::string& name : AccuracyMetricNames(job.spec())) request.add_names(name);
@@ -324,14 +327,21 @@ std::vector<ValidationResult> HttpServer::Impl::Latest(const JobRecord& job) {
 }
 
 json HttpServer::Impl::Jobs(const httplib::Request& request) {
-  const auto limit = IntegerParameter(request, "limit", 1, kMaxJobs).value_or(kDefaultJobs);
-  const ListJobsReply reply = coordinator.List({});
-  json jobs = json::array();
-  for (const JobRecord& job : reply.jobs()) {
-    if (static_cast<std::int64_t>(jobs.size()) == limit) break;
-    jobs.push_back(JobSummaryJson(job, Latest(job)));
+  ListJobsRequest wanted;
+  wanted.set_limit(static_cast<std::int32_t>(
+      IntegerParameter(request, "limit", 1, kMaxJobs).value_or(kDefaultJobs)));
+  wanted.set_owner(request.get_param_value("user"));
+  for (const std::string& name : SplitNames(request.get_param_value("state"))) {
+    wanted.add_states(ParseJobState(name));
   }
-  return {{"jobs", std::move(jobs)}, {"total", reply.jobs_size()}};
+  if (const auto before = IntegerParameter(request, "before", 1, kMaxInteger)) {
+    wanted.set_before(*before);
+  }
+  const ListJobsReply reply = coordinator.List(wanted);
+  std::vector<std::vector<ValidationResult>> latest;
+  latest.reserve(static_cast<std::size_t>(reply.jobs_size()));
+  for (const JobRecord& job : reply.jobs()) latest.push_back(Latest(job));
+  return JobsJson(reply, latest);
 }
 
 json HttpServer::Impl::Job(const httplib::Request& request) {
@@ -379,6 +389,10 @@ json HttpServer::Impl::Shards(const httplib::Request& request) {
 
 json HttpServer::Impl::Nodes(const httplib::Request& /*request*/) {
   return NodesJson(coordinator.ListNodes({}));
+}
+
+json HttpServer::Impl::Users(const httplib::Request& /*request*/) {
+  return UsersJson(coordinator.ListUsers({}));
 }
 
 HttpServer::HttpServer(Coordinator& coordinator, const std::string& address,

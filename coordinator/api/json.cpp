@@ -9,6 +9,9 @@
 #include <nlohmann/json.hpp>
 
 #include "common/config/job_config.h"
+#include "coordinator/jobs/demand.h"
+#include "coordinator/jobs/job_state.h"
+#include "coordinator/jobs/job_view.h"
 
 namespace fr {
 namespace {
@@ -152,16 +155,84 @@ json CheckpointJson(const CheckpointManifest& manifest) {
 
 json ShardPlanJson(const ShardPlanProto& plan) {
   json ranges = json::array();
+  const bool knows_bytes = plan.bytes_per_identity() > 0;
   for (int rank = 0; rank < plan.ranges_size(); ++rank) {
-    const auto& range = plan.ranges(rank);
-    ranges.push_back({{"rank", rank},
-                      {"begin", range.begin()},
-                      {"end", range.end()},
-                      {"size", range.end() - range.begin()}});
+    const std::int64_t begin = plan.ranges(rank).begin();
+    const std::int64_t size = plan.ranges(rank).end() - begin;
+    ranges.push_back(
+        {{"rank", rank},
+         {"begin", begin},
+         {"end", begin + size},
+         {"size", size},
+         {"share", plan.num_identities() > 0
+                       ? static_cast<double>(size) / static_cast<double>(plan.num_identities())
+                       : 0},
+         {"bytes", knows_bytes ? json(size * plan.bytes_per_identity()) : json(nullptr)},
+         {"node", nullptr},
+         {"targets", nullptr}});
   }
   return {{"generation", plan.generation()},
           {"num_identities", plan.num_identities()},
           {"ranges", std::move(ranges)}};
+}
+
+// What is known of the ranks that hold the latest plan's ranges.
+void AddRanks(const GetShardsReply& reply, json* plan) {
+  json& ranges = (*plan)["ranges"];
+  const auto size = static_cast<int>(ranges.size());
+  for (int rank = 0; rank < size; ++rank) {
+    json& range = ranges[static_cast<std::size_t>(rank)];
+    // An attempt that has not asked for its plan yet may have another number of ranks.
+    if (reply.rank_nodes_size() == size) range["node"] = reply.rank_nodes(rank);
+    if (reply.rank_targets_size() == size) range["targets"] = reply.rank_targets(rank);
+  }
+}
+
+json PlacementJson(const LaunchRecord& launch) {
+  json nodes = json::array();
+  for (const NodeSlots& slots : launch.slots()) nodes.push_back(MessageJson(slots));
+  return nodes;
+}
+
+json YieldJson(const JobRecord& job) {
+  return job.has_yield() ? MessageJson(job.yield()) : json(nullptr);
+}
+
+json TextsJson(const google::protobuf::RepeatedPtrField<std::string>& texts) {
+  return std::vector<std::string>(texts.begin(), texts.end());
+}
+
+json FailuresJson(const NodeRecord& record) {
+  json failures = json::array();
+  for (const NodeFailure& failure : record.failures()) failures.push_back(MessageJson(failure));
+  return failures;
+}
+
+// {"reason": ..., "since_ms": ...}; null where it is not so.
+json MarkJson(bool is_set, const std::string& reason, std::int64_t since_ms) {
+  return is_set ? json{{"reason", reason}, {"since_ms", since_ms}} : json(nullptr);
+}
+
+json NodeJson(const NodeStatus& node) {
+  const NodeRecord& record = node.record();
+  return {{"name", node.name()},
+          {"liveness", NodeStatus::Liveness_Name(node.liveness())},
+          {"liveness_reason", node.liveness_reason()},
+          {"last_seen_ms", TimeJson(node.has_last_seen_ms(), node.last_seen_ms())},
+          {"drained", MarkJson(record.drained(), record.drain_reason(), record.drained_ms())},
+          {"cordoned", MarkJson(record.cordoned(), record.cordon_reason(), record.cordoned_ms())},
+          {"failures", FailuresJson(record)},
+          {"slots", node.slots()},
+          {"slots_used", node.slots_used()},
+          {"gpus", node.gpus()},
+          {"gpus_used", node.gpus_used()},
+          {"cpus", node.cpus()},
+          {"cpus_used", node.cpus_used()},
+          {"memory_bytes", node.memory_bytes()},
+          {"memory_reserved_bytes", node.memory_reserved_bytes()},
+          {"labels", TextsJson(node.labels())},
+          {"group", node.group()},
+          {"job_ids", TextsJson(node.job_ids())}};
 }
 
 // Bytes at the end of `text` that begin a UTF-8 character without ending it.
@@ -218,18 +289,27 @@ std::vector<ValidationResult> LatestAccuracies(const JobSpec& spec, const GetMet
 }
 
 json JobSummaryJson(const JobRecord& job, const std::vector<ValidationResult>& latest) {
+  const Resources& resources = job.spec().resources();
   return {{"id", job.id()},
           {"number", job.number()},
           {"name", job.spec().name()},
           {"state", JobState_Name(job.state())},
           {"reason", job.reason()},
+          {"owner", job.owner()},
           {"priority", job.spec().priority()},
-          {"workers", job.spec().resources().workers()},
+          {"workers", resources.workers()},
+          {"min_workers", MinWorkers(resources)},
+          {"workers_now", NumWorkers(job.launch())},
+          {"queue_position", job.has_queue_position() ? json(job.queue_position()) : json(nullptr)},
+          {"expected_start_ms", TimeJson(job.has_expected_start_ms(), job.expected_start_ms())},
+          {"waiting_since_ms", TimeJson(WaitsForSlots(job.state()), job.waiting_since_ms())},
+          {"yield", YieldJson(job)},
           {"submitted_ms", job.submitted_ms()},
           {"started_ms", TimeJson(job.has_started_ms(), job.started_ms())},
           {"ended_ms", TimeJson(job.has_ended_ms(), job.ended_ms())},
           {"attempt", job.attempt()},
           {"restarts", job.restarts()},
+          {"preemptions", job.preemptions()},
           {"submitter", job.submitter()},
           {"progress", job.has_progress() ? MessageJson(job.progress()) : json(nullptr)},
           {"validation_sets", ValidationSetsJson(job.spec())},
@@ -242,6 +322,10 @@ json JobJson(const JobRecord& job, const std::vector<Transition>& transitions,
   object["spec"] = MessageJson(job.spec());
   object["yaml"] = job.yaml();
   object["run_dir"] = job.run_dir();
+  object["placement"] = PlacementJson(job.launch());
+  object["demand"] = MessageJson(job.demand());
+  object["attempt_started_ms"] = TimeJson(job.has_attempt_started_ms(), job.attempt_started_ms());
+  object["not_before_ms"] = TimeJson(job.has_not_before_ms(), job.not_before_ms());
   json& list = object["transitions"] = json::array();
   for (const Transition& transition : transitions) list.push_back(TransitionJson(transition));
   return object;
@@ -261,21 +345,45 @@ json CheckpointsJson(const ListCheckpointsReply& reply) {
   return {{"checkpoints", std::move(checkpoints)}};
 }
 
+json JobsJson(const ListJobsReply& reply,
+              const std::vector<std::vector<ValidationResult>>& latest) {
+  json jobs = json::array();
+  for (int i = 0; i < reply.jobs_size(); ++i) {
+    jobs.push_back(JobSummaryJson(reply.jobs(i), latest[static_cast<std::size_t>(i)]));
+  }
+  json counts = json::object();
+  for (const StateCount& count : reply.counts()) {
+    counts[JobState_Name(count.state())] = count.jobs();
+  }
+  return {{"jobs", std::move(jobs)}, {"more", reply.more()}, {"counts", std::move(counts)}};
+}
+
 json ShardsJson(const GetShardsReply& reply) {
   json plans = json::array();
   for (const ShardPlanProto& plan : reply.plans()) plans.push_back(ShardPlanJson(plan));
+  if (!plans.empty()) AddRanks(reply, &plans.back());
   return {{"plans", std::move(plans)}};
 }
 
 json NodesJson(const ListNodesReply& reply) {
   json nodes = json::array();
-  for (const NodeStatus& node : reply.nodes()) {
-    nodes.push_back({{"name", node.name()},
-                     {"slots", node.slots()},
-                     {"slots_used", node.slots_used()},
-                     {"job_ids", MessageJson(node)["job_ids"]}});
-  }
+  for (const NodeStatus& node : reply.nodes()) nodes.push_back(NodeJson(node));
   return {{"nodes", std::move(nodes)}};
+}
+
+json UsersJson(const ListUsersReply& reply) {
+  json users = json::array();
+  for (const UserStatus& user : reply.users()) {
+    users.push_back({{"name", user.name()},
+                     {"jobs_running", user.jobs_running()},
+                     {"jobs_waiting", user.jobs_waiting()},
+                     {"workers", user.workers()},
+                     {"max_jobs", user.max_jobs()},
+                     {"max_workers", user.max_workers()},
+                     {"share", user.share()},
+                     {"slot_seconds", user.slot_seconds()}});
+  }
+  return {{"users", std::move(users)}};
 }
 
 json LogsJson(const GetLogsReply& reply) {

@@ -30,10 +30,15 @@ nlohmann::json JobSummaryJson(const JobRecord& job, const std::vector<Validation
 nlohmann::json JobJson(const JobRecord& job, const std::vector<Transition>& transitions,
                        const std::vector<ValidationResult>& latest);
 
+// A page of jobs; latest[i] belongs to jobs(i).
+nlohmann::json JobsJson(const ListJobsReply& reply,
+                        const std::vector<std::vector<ValidationResult>>& latest);
+
 nlohmann::json MetricsJson(const GetMetricsReply& reply);
 nlohmann::json CheckpointsJson(const ListCheckpointsReply& reply);
 nlohmann::json ShardsJson(const GetShardsReply& reply);
 nlohmann::json NodesJson(const ListNodesReply& reply);
+nlohmann::json UsersJson(const ListUsersReply& reply);
 // Bytes that are no UTF-8 become U+FFFD; a character that the end of the reply cuts in two is left
 // for the next one, by a smaller next_offset.
 nlohmann::json LogsJson(const GetLogsReply& reply);

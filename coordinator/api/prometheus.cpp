@@ -14,6 +14,7 @@
 
 #include "common/base/version.h"
 #include "coordinator/api/json.h"
+#include "coordinator/jobs/job_view.h"
 
 namespace fr {
 namespace {
@@ -175,6 +176,23 @@ constexpr Family kStartTime = {"process_start_time_seconds", "gauge",
 constexpr Family kJobs = {"fr_jobs", "gauge", "Jobs by state, all that were ever submitted"};
 constexpr Family kSlots = {"fr_node_slots", "gauge", "Workers that a node can run"};
 constexpr Family kSlotsUsed = {"fr_node_slots_used", "gauge", "Workers that a node runs"};
+constexpr Family kNodeUp = {"fr_node_up", "gauge", "1 for a node that answers, else 0"};
+constexpr Family kDrained = {"fr_node_drained", "gauge", "1 for a node that is drained, else 0"};
+constexpr Family kCordoned = {"fr_node_cordoned", "gauge",
+                              "1 for a node that gets no workers after repeated failures, else 0"};
+constexpr Family kGpus = {"fr_node_gpus", "gauge", "GPUs of a node"};
+constexpr Family kGpusUsed = {"fr_node_gpus_used", "gauge", "GPUs that a node's workers have"};
+constexpr Family kMemory = {"fr_node_memory_bytes", "gauge", "Memory of a node, where it is known"};
+constexpr Family kReserved = {"fr_node_memory_reserved_bytes", "gauge",
+                              "Memory that is set aside for a node's workers"};
+constexpr Family kQueueJobs = {"fr_queue_jobs", "gauge", "Jobs that wait for slots"};
+constexpr Family kQueueWait = {"fr_queue_wait_seconds", "gauge",
+                               "How long the jobs that wait have waited, all together"};
+constexpr Family kLongestWait = {"fr_queue_longest_wait_seconds", "gauge",
+                                 "How long the job has waited that has waited longest"};
+constexpr Family kUserJobs = {"fr_user_jobs", "gauge",
+                              "Jobs of a user that run (state RUNNING) or wait (PENDING)"};
+constexpr Family kUserWorkers = {"fr_user_workers", "gauge", "Workers of a user's jobs"};
 constexpr Family kJobInfo = {"fr_job_info", "gauge", "What a job trains; always 1"};
 constexpr Family kJobState = {"fr_job_state", "gauge", "1 for the state that a job is in, else 0"};
 constexpr Family kWorkers = {"fr_job_workers", "gauge", "Workers that a job asks for"};
@@ -187,6 +205,9 @@ constexpr Family kRemaining = {"fr_job_remaining_seconds", "gauge",
 constexpr Family kReported = {"fr_job_last_report_time_seconds", "gauge",
                               "When the latest of a job's metrics was measured, Unix time"};
 constexpr Family kRestarts = {"fr_job_restarts_total", "counter", "Attempts beyond the first one"};
+constexpr Family kPreemptions = {"fr_job_preemptions_total", "counter",
+                                 "How often a job was stopped for one of higher priority"};
+constexpr Family kWorkersNow = {"fr_job_workers_running", "gauge", "Workers that a job has"};
 constexpr Family kRpc = {"fr_rpc_requests_total", "counter",
                          "Requests of commands and workers, by method and result"};
 constexpr Family kHttp = {"fr_http_requests_total", "counter", "HTTP requests, by status"};
@@ -244,6 +265,8 @@ void AddJob(Page* page, const JobFigures& job) {
   page->Add(kWorkers, labels, spec.resources().workers());
   page->Add(kStarted, labels, Seconds(record.started_ms()));
   page->Add(kRestarts, labels, record.restarts());
+  page->Add(kPreemptions, labels, record.preemptions());
+  page->Add(kWorkersNow, labels, NumWorkers(record.launch()));
   AddProgress(page, labels, record);
   std::int64_t reported_ms = 0;
   for (const MetricPoint& point : job.latest) {
@@ -251,6 +274,27 @@ void AddJob(Page* page, const JobFigures& job) {
     reported_ms = std::max(reported_ms, point.time_ms());
   }
   if (reported_ms > 0) page->Add(kReported, labels, Seconds(reported_ms));
+}
+
+void AddNode(Page* page, const NodeStatus& node) {
+  const Labels labels = {{"node", node.name()}};
+  page->Add(kNodeUp, labels, node.liveness() == NodeStatus::UP ? 1 : 0);
+  page->Add(kDrained, labels, node.record().drained() ? 1 : 0);
+  page->Add(kCordoned, labels, node.record().cordoned() ? 1 : 0);
+  page->Add(kGpus, labels, node.gpus());
+  page->Add(kGpusUsed, labels, node.gpus_used());
+  if (node.memory_bytes() > 0) {
+    page->Add(kMemory, labels, static_cast<double>(node.memory_bytes()));
+  }
+  page->Add(kReserved, labels, static_cast<double>(node.memory_reserved_bytes()));
+}
+
+void AddUser(Page* page, const UserStatus& user) {
+  page->Add(kUserJobs, {{"user", user.name()}, {"state", JobState_Name(JobState::RUNNING)}},
+            user.jobs_running());
+  page->Add(kUserJobs, {{"user", user.name()}, {"state", JobState_Name(JobState::PENDING)}},
+            user.jobs_waiting());
+  page->Add(kUserWorkers, {{"user", user.name()}}, user.workers());
 }
 
 }  // namespace
@@ -269,7 +313,12 @@ std::string PrometheusText(const Snapshot& snapshot, const RequestCounts& rpc_re
   for (const NodeStatus& node : snapshot.nodes) {
     page.Add(kSlots, {{"node", node.name()}}, node.slots());
     page.Add(kSlotsUsed, {{"node", node.name()}}, node.slots_used());
+    AddNode(&page, node);
   }
+  page.Add(kQueueJobs, {}, static_cast<double>(snapshot.queue.jobs));
+  page.Add(kQueueWait, {}, snapshot.queue.wait_seconds);
+  page.Add(kLongestWait, {}, snapshot.queue.longest_seconds);
+  for (const UserStatus& user : snapshot.users) AddUser(&page, user);
   for (const JobFigures& job : snapshot.jobs) AddJob(&page, job);
   for (const auto& [key, count] : rpc_requests.Get()) {
     page.Add(kRpc, {{"method", key.first}, {"code", key.second}}, static_cast<double>(count));

@@ -48,6 +48,21 @@ Reply Dispatch(Coordinator& coordinator, const Request& request) {
     case Request::kPinCheckpoint:
       *reply.mutable_pin_checkpoint() = coordinator.PinCheckpoint(request.pin_checkpoint());
       return reply;
+    case Request::kPauseJob:
+      *reply.mutable_pause_job() = coordinator.Pause(request.pause_job());
+      return reply;
+    case Request::kResumeJob:
+      *reply.mutable_resume_job() = coordinator.Resume(request.resume_job());
+      return reply;
+    case Request::kDrainNode:
+      *reply.mutable_drain_node() = coordinator.DrainNode(request.drain_node());
+      return reply;
+    case Request::kUndrainNode:
+      *reply.mutable_undrain_node() = coordinator.UndrainNode(request.undrain_node());
+      return reply;
+    case Request::kListUsers:
+      *reply.mutable_list_users() = coordinator.ListUsers(request.list_users());
+      return reply;
     case Request::kGetAssignment:
       *reply.mutable_get_assignment() = coordinator.GetAssignment(request.get_assignment());
       return reply;

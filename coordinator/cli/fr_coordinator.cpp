@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -24,10 +25,11 @@
 #include "coordinator/api/request_counts.h"
 #include "coordinator/api/rpc_service.h"
 #include "coordinator/coordinator.h"
+#include "coordinator/launch/launcher.h"
 
 namespace {
 
-constexpr std::int64_t kTickMs = 200;
+constexpr int kTickMs = 200;
 
 volatile std::sig_atomic_t stop_requested = 0;
 
@@ -54,11 +56,11 @@ std::string WorkerPath(const fr::CoordinatorSpec& spec) {
 
 // The address at which workers find a socket that is bound to `bound`: a wildcard is no address.
 std::string WorkerAddress(const std::string& bound, const fr::CoordinatorSpec& spec) {
+  if (spec.has_advertise()) return spec.advertise();
   const std::size_t port = bound.rfind(':');
   const std::string host = bound.substr(6, port - 6);  // behind tcp://
   if (host != "0.0.0.0" && host != "*" && host != "[::]") return bound;
-  bool only_here = true;
-  for (const fr::NodeSpec& node : spec.nodes()) only_here = only_here && node.name() == "localhost";
+  const bool only_here = spec.launcher() == fr::LauncherKind::local;
   return fmt::format("tcp://{}{}", only_here ? "127.0.0.1" : fr::HostName(), bound.substr(port));
 }
 
@@ -70,12 +72,7 @@ int Run(const std::string& config_file, const std::vector<std::string>& override
   }
   const fr::CoordinatorSpec& spec = config.spec;
   CatchSignals();
-  fr::LauncherOptions options;
-  options.mpirun = spec.mpirun();
-  options.mpirun_args = {spec.mpirun_args().begin(), spec.mpirun_args().end()};
-  options.worker = WorkerPath(spec);
-
-  fr::Coordinator coordinator(spec, fr::Launcher(options));
+  fr::Coordinator coordinator(spec, fr::MakeLauncher(spec, WorkerPath(spec)));
   fr::RequestCounts rpc_requests;
   fr::RpcServer rpc(spec.rpc(), [&](const fr::Request& request) {
     return fr::Answer(coordinator, request, &rpc_requests);
@@ -85,15 +82,18 @@ int Run(const std::string& config_file, const std::vector<std::string>& override
   spdlog::info("version {}, jobs in {}", fr::kVersion, spec.state_dir());
   spdlog::info("commands and workers: {}; dashboard: http://{}/", rpc.address(), http.address());
 
+  rpc.Start();
   while (stop_requested == 0) {
     try {
       coordinator.Tick();
-    } catch (const fr::Error& error) {
+    } catch (const std::exception& error) {
       // A full disk, say: what was not committed did not happen, and is tried again.
       spdlog::error("{}", error.what());
     }
-    rpc.Serve(kTickMs);
+    // A signal ends the wait.
+    poll(nullptr, 0, kTickMs);
   }
+  rpc.Stop();
   spdlog::info("ended by a signal; running jobs go on and are found again at the next start");
   return fr::kExitDone;
 }

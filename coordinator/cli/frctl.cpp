@@ -1,5 +1,5 @@
-// frctl: shows what the coordinator knows, cancels jobs, pins checkpoints, and says what a job will
-// need.
+// frctl: shows what the coordinator knows, pauses and cancels jobs, drains nodes, pins checkpoints,
+// and says what a job will need.
 
 #include <cstdint>
 #include <functional>
@@ -10,12 +10,14 @@
 
 #include <CLI/CLI.hpp>
 
+#include "common/base/error.h"
 #include "common/cli/run_command.h"
 #include "coordinator/cli/connection_options.h"
 #include "coordinator/cli/frctl_commands.h"
 #include "coordinator/cli/job_client.h"
 #include "coordinator/cli/plan_text.h"
 #include "coordinator/cli/watch.h"
+#include "coordinator/jobs/job_state.h"
 
 namespace {
 
@@ -27,12 +29,14 @@ struct Options {
   double timeout_seconds = 10;
   std::string job;
   OutputFormat format = OutputFormat::kTable;
-  int limit = 30;
+  fr::JobListOptions list;
   std::vector<std::string> names;
   std::int64_t after_step = -1;
   fr::LogOptions log;
   std::string reason;
   std::string step;
+  std::string node;
+  bool evict = false;
   fr::PlanOptions plan;
 };
 
@@ -98,6 +102,14 @@ int Done(const std::function<void()>& print) {
   return fr::kExitDone;
 }
 
+fr::JobState ParseState(const std::string& name) {
+  try {
+    return fr::ParseJobState(name);
+  } catch (const fr::Error& error) {
+    throw CLI::ValidationError("--state", error.what());
+  }
+}
+
 void AddPinCommands(Commands& commands, Options& options) {
   const auto add = [&](const char* name, const char* help, bool pinned) {
     CLI::App* subcommand = commands.Add(name, help, [&options, pinned](JobClient& client) {
@@ -148,19 +160,42 @@ void AddJobCommands(Commands& commands, Options& options) {
     return Done([&] { PrintShards(client, client.ResolveJob(options.job), options.format); });
   });
   AddPinCommands(commands, options);
-  auto* cancel =
-      commands.Add("cancel", "End a job, or take it out of the queue", [&](JobClient& client) {
-        const std::string job_id = client.ResolveJob(options.job);
-        client.Cancel(job_id, options.reason);
-        fmt::print(stderr, "{} will end\n", job_id);
-        return fr::kExitDone;
-      });
-  cancel->add_option("--reason", options.reason, "Why, for those who will look at it later");
-  for (auto* subcommand : {show, watch, logs, metrics, checkpoints, shards, cancel}) {
+  for (auto* subcommand : {show, watch, logs, metrics, checkpoints, shards}) {
     commands.AddJob(subcommand);
   }
   for (auto* subcommand : {show, checkpoints, shards}) commands.AddFormat(subcommand);
   commands.AddFormat(metrics, /*csv=*/true);
+}
+
+void AddChangingCommands(Commands& commands, Options& options) {
+  auto* pause = commands.Add(
+      "pause", "Stop a job at a checkpoint until it is resumed", [&](JobClient& client) {
+        return Done([&] { PauseJob(client, client.ResolveJob(options.job), options.reason); });
+      });
+  auto* resume =
+      commands.Add("resume", "Put a paused job back into the queue", [&](JobClient& client) {
+        return Done([&] { ResumeJob(client, client.ResolveJob(options.job)); });
+      });
+  auto* cancel =
+      commands.Add("cancel", "End a job, or take it out of the queue", [&](JobClient& client) {
+        return Done([&] { CancelJob(client, client.ResolveJob(options.job), options.reason); });
+      });
+  auto* drain = commands.Add(
+      "drain", "No new workers on a node; those there go on, or move", [&](JobClient& client) {
+        return Done([&] { DrainNode(client, options.node, options.reason, options.evict); });
+      });
+  drain->add_flag("--evict", options.evict,
+                  "Jobs that have workers there stop at a checkpoint and go on elsewhere");
+  auto* undrain = commands.Add(
+      "undrain", "A drained or cordoned node may have workers again",
+      [&](JobClient& client) { return Done([&] { UndrainNode(client, options.node); }); });
+  for (auto* subcommand : {pause, resume, cancel}) commands.AddJob(subcommand);
+  for (auto* subcommand : {drain, undrain}) {
+    subcommand->add_option("NODE", options.node, "Its name; frctl nodes lists them")->required();
+  }
+  for (auto* subcommand : {pause, cancel, drain}) {
+    subcommand->add_option("--reason", options.reason, "Why, for those who will look at it later");
+  }
 }
 
 void AddPlan(Commands& commands, Options& options) {
@@ -187,31 +222,49 @@ void AddPlan(Commands& commands, Options& options) {
 
 void AddCommands(Commands& commands, Options& options) {
   auto* jobs = commands.Add("jobs", "Jobs, latest first", [&](JobClient& client) {
-    return Done([&] { PrintJobs(client, options.limit, options.format); });
+    return Done([&] { PrintJobs(client, options.list, options.format); });
   });
-  jobs->add_option("--limit", options.limit, "How many at most")
+  jobs->add_option("--limit", options.list.limit, "How many at most")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  jobs->add_option("--user", options.list.user, "Only this user's");
+  jobs->add_option_function<std::vector<std::string>>(
+          "--state",
+          [&options](const std::vector<std::string>& names) {
+            for (const std::string& name : names) options.list.states.push_back(ParseState(name));
+          },
+          "Only in this state, e.g. running; may be repeated")
+      ->type_name("STATE")
+      ->allow_extra_args(false);
   commands.AddFormat(jobs);
   AddJobCommands(commands, options);
-  commands.AddFormat(commands.Add("nodes", "Nodes and their slots", [&](JobClient& client) {
-    return Done([&] { PrintNodes(client, options.format); });
-  }));
+  AddChangingCommands(commands, options);
+  auto* nodes = commands.Add(
+      "nodes", "Nodes: how they stand, what they have and who uses it",
+      [&](JobClient& client) { return Done([&] { PrintNodes(client, options.format); }); });
+  auto* users = commands.Add(
+      "users", "Users: their jobs, limits, and what they used lately",
+      [&](JobClient& client) { return Done([&] { PrintUsers(client, options.format); }); });
+  for (auto* subcommand : {nodes, users}) commands.AddFormat(subcommand);
   AddPlan(commands, options);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Shows and cancels the coordinator's jobs, pins their checkpoints, plans new ones.",
-               "frctl");
+  CLI::App app(
+      "Shows the coordinator's jobs, nodes and users; pauses and cancels jobs, pins their "
+      "checkpoints, drains nodes, plans new jobs.",
+      "frctl");
   Options options;
   fr::AddConnectionOptions(app, options.coordinator, options.timeout_seconds);
   Commands commands(app, options);
   AddCommands(commands, options);
   app.require_subcommand(1);
   app.footer(
-      "Exit codes: 0 done; 1 no such job, or a watched job did not complete; 2 the command line is "
-      "wrong;\n3 the coordinator cannot be reached; 130 Ctrl-C while watching: the job goes on.");
-  return fr::RunCommand(app, argc, argv, [&] { return commands.Run(); });
+      "Exit codes: 0 done; 1 no such job or node, a job that has ended already, or a watched job "
+      "did not complete;\n2 the command line is wrong; 3 the coordinator cannot be reached, or "
+      "refuses; 130 Ctrl-C while watching: the job goes on.");
+  return fr::RunCommand(
+      app, argc, argv, [&] { return commands.Run(); }, fr::ExitCodeOfRefusal);
 }

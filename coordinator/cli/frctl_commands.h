@@ -1,25 +1,40 @@
 #pragma once
-// The subcommands of frctl: each asks the coordinator and prints to standard output.
+// The subcommands of frctl: each asks the coordinator and prints to standard output; what was done
+// is said on standard error. All throw what JobClient's methods throw.
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "coordinator/cli/frctl_output.h"
+#include "proto/record.pb.h"
+
 namespace fr {
 
 class JobClient;
 
-enum class OutputFormat { kTable, kJson, kCsv };
-
-void PrintJobs(JobClient& client, int limit, OutputFormat format);
+struct JobListOptions {
+  std::string user;              // only this one's; empty: anybody's
+  std::vector<JobState> states;  // only in one of these; empty: any
+  int limit = 30;
+};
+void PrintJobs(JobClient& client, const JobListOptions& options, OutputFormat format);
 void PrintJob(JobClient& client, const std::string& job_id, OutputFormat format);
+void CancelJob(JobClient& client, const std::string& job_id, const std::string& reason);
+void PauseJob(JobClient& client, const std::string& job_id, const std::string& reason);
+void ResumeJob(JobClient& client, const std::string& job_id);
+
 void PrintCheckpoints(JobClient& client, const std::string& job_id, OutputFormat format);
 // Pins or unpins the checkpoint of `step` ("2000" or "latest"), and says on standard error what
 // becomes of it.
 void PinCheckpoint(JobClient& client, const std::string& job_id, const std::string& step,
                    bool pinned);
 void PrintShards(JobClient& client, const std::string& job_id, OutputFormat format);
+
 void PrintNodes(JobClient& client, OutputFormat format);
+void PrintUsers(JobClient& client, OutputFormat format);
+void DrainNode(JobClient& client, const std::string& node, const std::string& reason, bool evict);
+void UndrainNode(JobClient& client, const std::string& node);
 
 // Without `names` the last value of every metric (all points in JSON and CSV); with names all their
 // points with a step greater than `after_step`. Throws Error(kNotFound) for a name that the job

@@ -11,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/host_name.h"
+#include "common/cli/run_command.h"
 #include "common/config/coordinator_config.h"
 #include "coordinator/api/json.h"
 
@@ -19,6 +20,8 @@ namespace {
 
 // A reply that was lost is asked for again after so long.
 constexpr std::int64_t kSubmitRepeatMs = 3000;
+// Jobs of one reply: far less than a message may hold, even with the longest job files.
+constexpr int kPageJobs = 100;
 
 std::string RandomKey() {
   std::random_device device;
@@ -46,11 +49,13 @@ Reply JobClient::Call(Request request, std::int64_t timeout_ms) {
   }
 }
 
-std::string JobClient::Submit(const JobSpec& spec, const std::string& yaml) {
+std::string JobClient::Submit(const JobConfig& job, const DataFacts& facts) {
   Request request;
   SubmitJobRequest& submission = *request.mutable_submit_job();
-  *submission.mutable_spec() = spec;
-  submission.set_yaml(yaml);
+  *submission.mutable_spec() = job.spec;
+  submission.set_yaml(job.yaml);
+  if (facts.identities) submission.set_identities(*facts.identities);
+  if (facts.images) submission.set_images(*facts.images);
   submission.set_submitter(UserAtHost());
   submission.set_submission_key(RandomKey());
   const std::int64_t deadline = SteadyMillis() + timeout_ms_;
@@ -68,7 +73,9 @@ std::string JobClient::Submit(const JobSpec& spec, const std::string& yaml) {
 
 std::string JobClient::ResolveJob(const std::string& name) {
   if (name == "latest") {
-    const ListJobsReply reply = Jobs();
+    ListJobsRequest request;
+    request.set_limit(1);
+    const ListJobsReply reply = Jobs(request);
     if (reply.jobs().empty()) {
       throw Error(ErrorCode::kNotFound, "there are no jobs yet; submit one: fr-submit job.yaml");
     }
@@ -81,10 +88,19 @@ std::string JobClient::ResolveJob(const std::string& name) {
       fmt::format("\"{}\" names no job: give job-12, 12 or latest; frctl jobs lists them", name));
 }
 
-ListJobsReply JobClient::Jobs() {
-  Request request;
-  request.mutable_list_jobs();
-  return std::move(*Call(std::move(request), timeout_ms_).mutable_list_jobs());
+ListJobsReply JobClient::Jobs(const ListJobsRequest& request) {
+  ListJobsReply all;
+  for (ListJobsRequest page = request;;) {
+    page.set_limit(std::min(request.limit() - all.jobs_size(), kPageJobs));
+    Request one;
+    *one.mutable_list_jobs() = page;
+    ListJobsReply reply = std::move(*Call(std::move(one), timeout_ms_).mutable_list_jobs());
+    for (JobRecord& job : *reply.mutable_jobs()) *all.add_jobs() = std::move(job);
+    all.set_more(reply.more());
+    *all.mutable_counts() = std::move(*reply.mutable_counts());
+    if (!all.more() || reply.jobs().empty() || all.jobs_size() >= request.limit()) return all;
+    page.set_before(all.jobs().rbegin()->number());
+  }
 }
 
 GetJobReply JobClient::Job(const std::string& job_id) {
@@ -97,6 +113,19 @@ void JobClient::Cancel(const std::string& job_id, const std::string& reason) {
   Request request;
   request.mutable_cancel_job()->set_job_id(job_id);
   request.mutable_cancel_job()->set_reason(reason);
+  Call(std::move(request), timeout_ms_);
+}
+
+void JobClient::Pause(const std::string& job_id, const std::string& reason) {
+  Request request;
+  request.mutable_pause_job()->set_job_id(job_id);
+  request.mutable_pause_job()->set_reason(reason);
+  Call(std::move(request), timeout_ms_);
+}
+
+void JobClient::Resume(const std::string& job_id) {
+  Request request;
+  request.mutable_resume_job()->set_job_id(job_id);
   Call(std::move(request), timeout_ms_);
 }
 
@@ -158,10 +187,35 @@ ListNodesReply JobClient::Nodes() {
   return std::move(*Call(std::move(request), timeout_ms_).mutable_list_nodes());
 }
 
+ListUsersReply JobClient::Users() {
+  Request request;
+  request.mutable_list_users();
+  return std::move(*Call(std::move(request), timeout_ms_).mutable_list_users());
+}
+
+DrainNodeReply JobClient::Drain(const std::string& node, const std::string& reason, bool evict) {
+  Request request;
+  DrainNodeRequest& body = *request.mutable_drain_node();
+  body.set_node(node);
+  body.set_reason(reason);
+  body.set_evict(evict);
+  return std::move(*Call(std::move(request), timeout_ms_).mutable_drain_node());
+}
+
+void JobClient::Undrain(const std::string& node) {
+  Request request;
+  request.mutable_undrain_node()->set_node(node);
+  Call(std::move(request), timeout_ms_);
+}
+
 std::vector<ValidationResult> JobClient::LatestAccuraciesOf(const JobRecord& job) {
   // Without names a request asks for every metric.
-  if (job.spec().data().validation().empty()) return {};
+  if (job.attempt() == 0 || job.spec().data().validation().empty()) return {};
   return LatestAccuracies(job.spec(), Metrics(job.id(), AccuracyMetricNames(job.spec())));
+}
+
+int ExitCodeOfRefusal(ErrorCode code) {
+  return code == ErrorCode::kResourceExhausted ? kExitRefused : ExitCodeFor(code);
 }
 
 std::string UserAtHost() {

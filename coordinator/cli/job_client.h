@@ -5,6 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "common/base/error.h"
+#include "common/config/job_config.h"
+#include "common/plan/job_plan.h"
 #include "common/rpc/client.h"
 #include "proto/rpc.pb.h"
 
@@ -18,15 +21,19 @@ class JobClient {
 
   // Submits, and repeats with the same key while no reply comes, until `timeout_ms` have passed:
   // however often it arrives, it is one job. Returns its id.
-  std::string Submit(const JobSpec& spec, const std::string& yaml);
+  // `facts`: what was read of its training set.
+  std::string Submit(const JobConfig& job, const DataFacts& facts);
 
   // "job-12" for "job-12" and "12"; for "latest" the job submitted last. Throws Error(kNotFound)
   // for "latest" when there are no jobs, Error(kInvalidArgument) for anything else.
   std::string ResolveJob(const std::string& name);
 
-  ListJobsReply Jobs();
+  // Page by page, up to `request.limit()` jobs; `more` says whether there are earlier ones still.
+  ListJobsReply Jobs(const ListJobsRequest& request);
   GetJobReply Job(const std::string& job_id);
   void Cancel(const std::string& job_id, const std::string& reason);
+  void Pause(const std::string& job_id, const std::string& reason);
+  void Resume(const std::string& job_id);
   GetMetricsReply Metrics(const std::string& job_id, const std::vector<std::string>& names,
                           std::int64_t after_step = -1);
   GetLogsReply Logs(const GetLogsRequest& request);
@@ -38,6 +45,9 @@ class JobClient {
   bool Pin(const std::string& job_id, std::int64_t step, bool pinned);
   GetShardsReply Shards(const std::string& job_id);
   ListNodesReply Nodes();
+  ListUsersReply Users();
+  DrainNodeReply Drain(const std::string& node, const std::string& reason, bool evict);
+  void Undrain(const std::string& node);
 
   // The latest accuracy of each validation set of the job.
   std::vector<ValidationResult> LatestAccuraciesOf(const JobRecord& job);
@@ -52,6 +62,10 @@ class JobClient {
   std::int64_t timeout_ms_;
   bool reached_ = false;
 };
+
+// What a command returns for an error of the coordinator's: as ExitCodeFor, but 3 also for a
+// request that is right and that it refuses for now (a user's limit, a reply that is too large).
+int ExitCodeOfRefusal(ErrorCode code);
 
 // "ada@lab", for the record of who submitted or cancelled.
 std::string UserAtHost();

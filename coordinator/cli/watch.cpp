@@ -14,6 +14,7 @@
 #include "common/base/error.h"
 #include "common/cli/text.h"
 #include "coordinator/cli/job_client.h"
+#include "coordinator/jobs/job_state.h"
 
 namespace fr {
 namespace {
@@ -129,10 +130,6 @@ std::optional<Sight> Look(JobClient& client, const std::string& job_id) {
 
 }  // namespace
 
-bool HasEnded(JobState state) {
-  return state == COMPLETED || state == FAILED || state == CANCELLED;
-}
-
 std::string ProgressText(const JobRecord& job, const std::vector<ValidationResult>& latest) {
   std::string text = fmt::format("{} {}", job.id(), LowerCaseName(job.state()));
   const Progress& progress = job.progress();
@@ -178,7 +175,7 @@ int WatchJob(JobClient& client, const std::string& job_id, WatchOutput output) {
     } else {
       if (!answers) line.Say("coordinator reachable again");
       answers = true;
-      if (HasEnded(sight->job.state())) {
+      if (IsEnded(sight->job.state())) {
         const bool completed = sight->job.state() == COMPLETED;
         if (!completed || output == WatchOutput::kProgress) {
           line.Say(EndText(sight->job, sight->latest));

@@ -19,8 +19,6 @@ std::string ProgressText(const JobRecord& job, const std::vector<ValidationResul
 // "job-12 failed after 3 min: rank 1 ...", for a job that has ended. Pure.
 std::string EndText(const JobRecord& job, const std::vector<ValidationResult>& latest);
 
-bool HasEnded(JobState state);
-
 enum class WatchOutput { kProgress, kQuiet };
 
 // Waits for the end of the job and returns the exit code: 0 when it completed, 1 when it failed or
