@@ -80,7 +80,7 @@ export class ShardsCard {
     this.rows = element('tbody');
     this.table = element('table', {},
       element('thead', {}, element('tr', {},
-        ...['Rank', 'First identity', 'Last identity', 'Identities'].map(
+        ...['Rank', 'Node', 'First identity', 'Last identity', 'Identities', 'Size'].map(
           (name) => element('th', {scope: 'col'}, name)))),
       this.rows);
     this.empty = element('p', {class: 'empty'});
@@ -96,7 +96,9 @@ export class ShardsCard {
     for (const node of [this.bar, this.table]) node.hidden = !plan;
     this.empty.hidden = Boolean(plan);
     if (!plan) return;
-    setText(this.note, `${count(plan.num_identities)} identities, plan ${plan.generation}`);
+    const earlier = plans.slice(0, -1).map((one) => one.ranges.length);
+    setText(this.note, `${count(plan.num_identities)} identities, plan ${plan.generation}` +
+      (earlier.length ? `; earlier ones of ${earlier.join(', ')} ranks` : ''));
     setAttribute(this.bar, 'aria-label',
       plan.ranges.map((range) => `rank ${range.rank}: ${count(range.size)} identities`).join('; '));
     const byRank = (range) => range.rank;
@@ -106,12 +108,16 @@ export class ShardsCard {
       node.title = `rank ${range.rank}: [${count(range.begin)}, ${count(range.end)})`;
     });
     reconcile(this.rows, plan.ranges, byRank,
-      () => element('tr', {}, ...Array.from({length: 4}, () => element('td'))),
+      () => element('tr', {}, ...Array.from({length: 6}, () => element('td'))),
       (row, range) => {
-        const texts = [range.rank, range.size ? count(range.begin) : '–',
-                       range.size ? count(range.end - 1) : '–', count(range.size)];
+        const texts = [range.rank, range.node ?? '–', range.size ? count(range.begin) : '–',
+                       range.size ? count(range.end - 1) : '–', count(range.size),
+                       bytes(range.bytes)];
         [...row.children].forEach((cell, index) => setText(cell, String(texts[index])));
       });
+    // Where ranks run is known while they do.
+    const hasNodes = plan.ranges.some((range) => range.node);
+    for (const row of this.table.querySelectorAll('tr')) row.children[1].hidden = !hasNodes;
   }
 }
 

@@ -111,11 +111,18 @@ export class JobView {
 }
 
 function subtitle(job, now) {
-  const parts = [job.id, `${count(job.workers)} ${job.workers === 1 ? 'worker' : 'workers'}`,
+  const parts = [job.id, workersText(job),
                  `submitted ${age(job.submitted_ms, now)}${job.submitter ? ` by ${job.submitter}` : ''}`];
   if (job.attempt > 1) parts.push(`attempt ${job.attempt}`);
   if (job.ended_ms !== null) parts.push(`ended ${clockTime(job.ended_ms)}`);
   return parts.join(' · ');
+}
+
+function workersText(job) {
+  const all = `${count(job.workers)} ${job.workers === 1 ? 'worker' : 'workers'}`;
+  const where = job.placement.map((node) => `${node.slots} on ${node.node}`).join(', ');
+  if (!where) return job.min_workers < job.workers ? `${job.min_workers} to ${all}` : all;
+  return `${job.workers_now < job.workers ? `${job.workers_now} of ${all}` : all}: ${where}`;
 }
 
 function recipe({spec, workers}) {

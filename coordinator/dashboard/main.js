@@ -1,11 +1,14 @@
 // Chooses the view by the address's hash, polls for it, and says whether the coordinator answers.
 import {ApiError, get, Unreachable} from '/api.js';
+import {ClusterView, nodeState} from '/cluster_view.js';
 import {element, reconcile, setText} from '/dom.js';
 import {duration} from '/format.js';
 import {JobView} from '/job_view.js';
 import {JobsView} from '/jobs_view.js';
+import {stateWord} from '/parts.js';
 
 const POLL_MS = 2000;
+const NODES_SHOWN = 4;
 
 const main = document.getElementById('main');
 const banner = document.getElementById('banner');
@@ -20,6 +23,7 @@ let lastAnswerMs = null;
 let failing = false;
 
 function viewOf(hash) {
+  if (hash === '#/cluster') return new ClusterView();
   const job = /^#\/jobs\/([^/]+)$/.exec(hash);
   if (!job) return new JobsView();
   try {
@@ -82,17 +86,27 @@ function showConnection() {
   setText(bannerAge, `${shown} Trying again every ${POLL_MS / 1000} s; running jobs go on meanwhile.`);
 }
 
+// More nodes than the head of the page has room for, as one. Its state is that of one that is not up.
+function asOne(all) {
+  const sum = (key) => all.reduce((total, node) => total + node[key], 0);
+  const other = all.find((node) => nodeState(node) !== 'UP') ?? all[0];
+  return {...other, name: `${all.length} nodes`, slots: sum('slots'), slots_used: sum('slots_used'),
+          job_ids: [...new Set(all.flatMap((node) => node.job_ids))]};
+}
+
 async function refreshNodes(signal) {
-  const answer = await get('/nodes', {}, signal);
-  reconcile(nodes, answer.nodes, (node) => node.name,
+  const all = (await get('/nodes', {}, signal)).nodes;
+  reconcile(nodes, all.length > NODES_SHOWN ? [asOne(all)] : all, (node) => node.name,
     () => element('li', {}, element('span', {class: 'name'}),
                   element('span', {class: 'slots', 'aria-hidden': 'true'}),
                   element('span', {class: 'used'})),
     (item, node) => {
       const [name, slots, used] = item.children;
+      item.dataset.state = nodeState(node);
       setText(name, node.name);
       setText(used, `${node.slots_used} of ${node.slots} slots in use`);
-      item.title = node.job_ids.length ? `runs ${node.job_ids.join(', ')}` : 'idle';
+      item.title = `${stateWord(nodeState(node))}; ` +
+        (node.job_ids.length ? `runs ${node.job_ids.join(', ')}` : 'idle');
       // One square a slot, as long as they can be told apart.
       const squares = node.slots <= 16 ? node.slots : 0;
       while (slots.children.length < squares) slots.append(element('i'));

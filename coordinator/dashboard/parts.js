@@ -2,14 +2,24 @@
 import {element, setAttribute, setText} from '/dom.js';
 import {percent} from '/format.js';
 
-const WORDS = {
+const JOB_WORDS = {
   PENDING: 'Pending', STARTING: 'Starting', RUNNING: 'Running', RESTARTING: 'Restarting',
-  COMPLETED: 'Completed', FAILED: 'Failed', CANCELLED: 'Cancelled',
+  COMPLETED: 'Completed', FAILED: 'Failed', CANCELLED: 'Cancelled', PREEMPTED: 'Preempted',
+  PAUSED: 'Paused',
 };
 
-export const stateWord = (state) => WORDS[state] ?? state;
+const NODE_WORDS = {
+  UNKNOWN: 'Not seen yet', UP: 'Up', DOWN: 'Down', DRAINED: 'Drained', CORDONED: 'Cordoned',
+};
+
+export const STATES = Object.keys(JOB_WORDS);
+
+export const stateWord = (state) => JOB_WORDS[state] ?? NODE_WORDS[state] ?? state;
 
 export const hasEnded = (state) => ['COMPLETED', 'FAILED', 'CANCELLED'].includes(state);
+
+// Waits for slots.
+export const waits = (state) => ['PENDING', 'RESTARTING', 'PREEMPTED'].includes(state);
 
 export const stateBadge = () => element('span', {class: 'state'});
 

@@ -113,8 +113,8 @@ def test_checkpoints_shards_and_log_are_shown(cluster, job_page, job_id, quiet_c
     assert rows == [str(one["step"]) for one in reversed(checkpoints)]
     assert all("synth" in text for text in job_page.texts(
         "[data-card=checkpoints] tbody tr td:nth-child(2)"))
-    assert job_page.texts("[data-card=shards] tbody td") == [
-        "0", "0", "3", "4", "1", "4", "6", "3"]
+    assert job_page.texts("[data-card=shards] tbody td:not([hidden])") == [
+        "0", "0", "3", "4", "1.0 KiB", "1", "4", "6", "3", "768 B"]
     tail = cluster.get(f"/jobs/{job_id}/logs?offset=-200")["text"]
     wait_for(lambda: (job_page.text(".log") or "").endswith(tail), "the end of the log")
 
@@ -136,17 +136,55 @@ def test_the_list_leads_to_the_job_by_keyboard(cluster, browser, job_id, quiet_c
     browser.script("document.querySelector('.job-link').focus()")
     first_age = browser.text(".jobs td:last-child")
     wait_for(lambda: browser.text(".jobs td:last-child") != first_age, "another poll")
+    browser.screenshot("dashboard-jobs")
     browser.driver.switch_to.active_element.send_keys(Keys.ENTER)
     wait_for(lambda: browser.text(".job-header h1") == "tiny", "the job's page")
-    browser.screenshot("dashboard-jobs")
+
+
+def test_the_list_is_of_one_user_or_state(cluster, browser, job_id, quiet_console):
+    browser.open(f"{cluster.url}/#/")
+    wait_for(lambda: browser.texts(".jobs tbody tr"), "the list")
+    owner = cluster.get(f"/jobs/{job_id}")["owner"]
+    choose(browser, "filter-state", "RUNNING")
+    wait_for(lambda: browser.texts(".jobs tbody tr") == [], "no job that runs")
+    choose(browser, "filter-state", "COMPLETED")
+    choose(browser, "filter-user", owner)
+    wait_for(lambda: job_id in (browser.text(".jobs tbody tr") or ""), "the job that has run")
+    choose(browser, "filter-state", "")
+    choose(browser, "filter-user", "")
+
+
+def choose(browser, select, value):
+    browser.script("""
+        const select = document.getElementById(arguments[0]);
+        select.value = arguments[1];
+        select.dispatchEvent(new Event('change', {bubbles: true}));""", select, value)
+    assert browser.script("return document.getElementById(arguments[0]).value", select) == value
+
+
+def test_nodes_and_users_are_shown(cluster, browser, job_id, quiet_console):
+    cluster.run("frctl", "drain", "localhost", "--reason", "<b>new memory</b>")
+    try:
+        browser.open(f"{cluster.url}/#/cluster")
+        row = "[data-card=nodes] tbody tr"
+        wait_for(lambda: "Drained" in (browser.text(row) or ""), "the drained node")
+        assert "localhost" in browser.text(row) and "0 of 4" in browser.text(row)
+        assert "<b>new memory</b>" in browser.text(row)
+        browser.screenshot("dashboard-cluster")
+    finally:
+        cluster.run("frctl", "undrain", "localhost")
+    wait_for(lambda: "Up" in browser.text(row), "the node without a mark")
+    owner = cluster.get(f"/jobs/{job_id}")["owner"]
+    assert owner in browser.texts("[data-card=users] tbody td:first-child")
 
 
 def test_it_fits_a_phone_and_the_dark(cluster, browser, job_id, quiet_console):
     browser.resize(390, 844)
     try:
-        for path, name in (("/#/", "jobs"), (f"/#/jobs/{job_id}", "job")):
+        for path, name in (("/#/", "jobs"), (f"/#/jobs/{job_id}", "job"), ("/#/cluster", "cluster")):
             browser.open(cluster.url + path)
-            wait_for(lambda: browser.visible(".jobs tbody tr, .job-header h1"), path)
+            wait_for(lambda: browser.visible(
+                ".jobs tbody tr, .job-header h1, [data-card=nodes] tbody tr"), path)
             browser.colour_scheme("dark")
             assert browser.script(
                 "return document.documentElement.scrollWidth <= innerWidth"), path
