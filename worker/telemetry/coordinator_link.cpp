@@ -97,6 +97,11 @@ class CoordinatorLink : public RunLink {
     changed_.notify_all();
   }
 
+  bool YieldAsked() override {
+    const std::lock_guard lock(mutex_);
+    return yield_asked_;
+  }
+
   void Finish(WorkerOutcome outcome, const std::string& reason, std::int64_t deadline_ms) override {
     std::unique_lock lock(mutex_);
     outcome_ = outcome;
@@ -183,7 +188,12 @@ class CoordinatorLink : public RunLink {
     Request request;
     *request.mutable_worker_report() = report;
     try {
-      client.Call(std::move(request), kCallTimeoutMs);
+      const Reply reply = client.Call(std::move(request), kCallTimeoutMs);
+      {
+        // A pause can be taken back before the job has stopped.
+        const std::lock_guard lock(mutex_);
+        yield_asked_ = reply.worker_report().yield();
+      }
       if (std::exchange(absent_, false)) spdlog::info("the coordinator is back");
       return true;
     } catch (const Error& error) {
@@ -217,6 +227,7 @@ class CoordinatorLink : public RunLink {
   WorkerOutcome outcome_ = WorkerOutcome::WORKING;
   std::string reason_;
   bool finished_ = false;
+  bool yield_asked_ = false;
   std::optional<std::string> over_;  // why the coordinator wants this attempt to end
   bool absent_ = false;              // of the delivering thread only
   std::jthread deliverer_;           // last: it stops before the rest goes

@@ -37,6 +37,9 @@ class RunLink {
   virtual void Report(const std::vector<MetricPoint>& points, const Progress& progress) = 0;
   virtual void CommitCheckpoint(const CheckpointManifest& manifest) = 0;
 
+  // Whether the coordinator wants the job to make a checkpoint and end, with the words YIELDED.
+  virtual bool YieldAsked() { return false; }
+
   // The last words; returns once everything is delivered. Error(kUnavailable) if that
   // cannot be had within `deadline_ms`.
   virtual void Finish(WorkerOutcome outcome, const std::string& reason,

@@ -14,11 +14,11 @@
 namespace fr {
 namespace {
 
-// RankReport and the shard's targets as numbers on their way to rank 0.
+// RankReport and the shard's targets as numbers on their way to the others.
 std::vector<double> Pack(const RankReport& report, double own_targets) {
   std::vector<double> values(report.phase_ms.begin(), report.phase_ms.end());
-  values.insert(values.end(),
-                {report.wait_ms, report.bad_records, report.peak_memory_bytes, own_targets});
+  values.insert(values.end(), {report.wait_ms, report.bad_records, report.peak_memory_bytes,
+                               own_targets, report.yield_asked ? 1.0 : 0.0});
   return values;
 }
 
@@ -74,6 +74,7 @@ Interval::Summary Interval::Take(const JobSpec& spec, std::int64_t step, const R
   summary.loss =
       sums.steps_ > sums.skipped_ ? sums.loss_ / applied : std::numeric_limits<double>::quiet_NaN();
   summary.step_ms = std::max(std::accumulate(phase_ms.begin(), phase_ms.end(), 0.0), 1e-6);
+  summary.yield_asked = Column(all, kNumPhases + 4)[0] != 0;
   if (comm.rank() != 0) return summary;
 
   const auto add = [&](const std::string& name, double value) {

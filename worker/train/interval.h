@@ -26,6 +26,7 @@ struct RankReport {
   double wait_ms = 0;      // for the loader
   double bad_records = 0;  // since the start
   double peak_memory_bytes = 0;
+  bool yield_asked = false;  // of rank 0: the coordinator wants the job to stop at a checkpoint
 };
 
 class Interval {
@@ -36,6 +37,7 @@ class Interval {
   struct Summary {
     double loss = 0;                  // mean of the steps that were applied
     double step_ms = 0;               // mean of all steps
+    bool yield_asked = false;         // of rank 0
     std::vector<MetricPoint> points;  // on rank 0
   };
 

@@ -122,7 +122,7 @@ bool Trainer::Due(std::int64_t every) const {
   return step_ == last_step_ || (every > 0 && step_ % every == 0);
 }
 
-void Trainer::Run() {
+bool Trainer::Run() {
   const JobSpec& spec = inputs_.spec;
   first_step_ = step_;
   if (inputs_.link != nullptr) {
@@ -139,16 +139,17 @@ void Trainer::Run() {
   }
   if (step_ == 0 && spec.train().validate_at_start()) ValidateAll();
   parts_->step.StartLoading(inputs_.training_set, position_);
-  while (step_ < last_step_) {
+  while (step_ < last_step_ && !yield_asked_) {
     TrainStep();
     CommitFinishedCheckpoint(/*wait=*/false);
     if (Due(spec.train().log_every())) ReportInterval();
     if (Due(spec.train().validate_every())) ValidateAll();
-    if (Due(spec.checkpoint().every())) StartCheckpoint();
+    if (Due(spec.checkpoint().every()) || yield_asked_) StartCheckpoint();
   }
   CommitFinishedCheckpoint(/*wait=*/true);
   parts_->trace.Finish(parts_->comm);
   if (inputs_.link != nullptr) spdlog::info("collectives of rank 0:\n{}", parts_->comm.Table());
+  return step_ >= last_step_;
 }
 
 void Trainer::TrainStep() {
@@ -191,7 +192,9 @@ void Trainer::ReportInterval() {
   RankReport own = std::exchange(parts_->report, RankReport());
   own.bad_records = static_cast<double>(parts_->step.bad_records());
   own.peak_memory_bytes = static_cast<double>(PeakResidentBytes());
+  own.yield_asked = inputs_.link != nullptr && inputs_.link->YieldAsked();
   Interval::Summary summary = parts_->interval.Take(inputs_.spec, step_, own, parts_->comm);
+  yield_asked_ = summary.yield_asked;
   if (inputs_.link == nullptr) return;
   const double epochs_done = static_cast<double>(position_.epoch) +
                              static_cast<double>(position_.samples) /

@@ -55,8 +55,9 @@ class Trainer {
   void StartFromPretrained();
 
   // Trains to the end, with validation, checkpoints and metrics on the way as the job asks. A
-  // checkpoint is always made at the end.
-  void Run();
+  // checkpoint is always made at the end. Returns false where the coordinator has asked the job to
+  // stop: a checkpoint was made before the end, at the next point of the curves (train.log_every).
+  bool Run();
 
  private:
   struct Parts;
@@ -79,6 +80,7 @@ class Trainer {
   std::int64_t first_step_ = 0;  // of this start
   std::int64_t last_step_ = 0;
   std::int64_t skipped_in_a_row_ = 0;
+  bool yield_asked_ = false;  // the same on every rank
   SamplePosition position_;
   std::vector<ValidationResult> validation_;  // the latest of each set
   std::unique_ptr<Parts> parts_;

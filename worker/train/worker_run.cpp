@@ -113,6 +113,10 @@ std::vector<NamedVerificationSet> OpenVerificationSets(const DataSpec& data) {
 
 void Train(const Assignment& assignment, RunLink* link, Communicator& comm) {
   const JobSpec& spec = assignment.spec;
+  if (spec.resources().device() == Resources::gpu) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "resources.device: this fr-worker has no GPU support; use auto or cpu");
+  }
   at::set_num_threads(spec.resources().threads_per_worker());
   const auto training_set = OpenTrainingSet(spec.data().train());
   const std::vector<NamedVerificationSet> verification_sets = OpenVerificationSets(spec.data());
@@ -123,8 +127,14 @@ void Train(const Assignment& assignment, RunLink* link, Communicator& comm) {
   } else {
     trainer.StartFromPretrained();
   }
-  trainer.Run();
-  if (link != nullptr) link->Finish(WorkerOutcome::DONE, "all steps are done", kLastWordsMs);
+  const bool is_done = trainer.Run();
+  if (link == nullptr) return;
+  if (is_done) {
+    link->Finish(WorkerOutcome::DONE, "all steps are done", kLastWordsMs);
+  } else {
+    spdlog::info("stops here, as the coordinator has asked");
+    link->Finish(WorkerOutcome::YIELDED, "", kLastWordsMs);
+  }
 }
 
 // Whether the next attempt would meet the same failure.
