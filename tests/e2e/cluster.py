@@ -35,7 +35,7 @@ def free_port():
 class Cluster:
     """One coordinator. Its ports stay the same over restarts."""
 
-    def __init__(self, directory, slots=2, worker=None):
+    def __init__(self, directory, slots=2, worker=None, config=""):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.rpc = f"tcp://127.0.0.1:{free_port()}"
@@ -45,7 +45,7 @@ class Cluster:
         self.config.write_text(
             f"state_dir: state\nrpc: {self.rpc}\nhttp: {http}\n"
             f"nodes: [{{name: localhost, slots: {slots}}}]\nkill_grace: 1s\n"
-            + (f"worker: {worker}\n" if worker else "")
+            + (f"worker: {worker}\n" if worker else "") + config
         )
         self.log = self.directory / "coordinator.log"
         self.process = None

@@ -11,7 +11,9 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    """Four slots, of which a user may have two: who asks for three waits, and holds up nobody."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"), slots=4,
+                      config="limits: {max_workers: 2}\n")
     try:
         yield cluster.start()
     finally:

@@ -143,9 +143,10 @@ def test_lists_of_a_coordinator_without_jobs(cluster):
     empty = cluster.run("frctl", "jobs")
     assert (empty.returncode, empty.stdout) == (0, "")
     assert "fr-submit" in empty.stderr
-    assert json.loads(cluster.run("frctl", "jobs", "-o", "json").stdout) == {"jobs": [], "total": 0}
+    assert json.loads(cluster.run("frctl", "jobs", "-o", "json").stdout) == {
+        "jobs": [], "more": False, "counts": {}}
     nodes = json.loads(cluster.run("frctl", "nodes", "-o", "json").stdout)["nodes"]
-    assert [(node["name"], node["slots"]) for node in nodes] == [("localhost", 2)]
+    assert [(node["name"], node["slots"]) for node in nodes] == [("localhost", 4)]
     assert "localhost" in cluster.run("frctl", "nodes").stdout
     latest = cluster.run("frctl", "show", "latest")
     assert latest.returncode == 1 and "no jobs" in latest.stderr
@@ -165,8 +166,8 @@ def test_a_job_that_is_not_there_is_exit_code_1(cluster):
 
 @pytest.fixture
 def queued_job(cluster, write_job):
-    """A job that wants more slots than there are: it stays in the queue."""
-    path = write_job(JOB.replace("workers: 2", "workers: 64"))
+    """A job that wants more workers than its user may have: it stays in the queue."""
+    path = write_job(JOB.replace("workers: 2", "workers: 3"))
     done = cluster.run("fr-submit", path, "--set", "name=queued", "--set", "priority=70")
     assert done.returncode == 0, done.stderr
     # The id, alone.
@@ -180,7 +181,7 @@ def test_a_submitted_job_is_listed_shown_and_cancelled(cluster, queued_job):
     assert table[0].split()[:3] == ["JOB", "NAME", "STATE"]
     assert table[1].split()[:3] == [queued_job, "queued", "PENDING"]
     listed = json.loads(cluster.run("frctl", "jobs", "-o", "json").stdout)["jobs"][0]
-    assert (listed["id"], listed["priority"], listed["workers"]) == (queued_job, 70, 64)
+    assert (listed["id"], listed["priority"], listed["workers"]) == (queued_job, 70, 3)
     for name in (queued_job, number, "latest"):
         shown = json.loads(cluster.run("frctl", "show", name, "-o", "json").stdout)
         assert shown["id"] == queued_job
@@ -211,7 +212,7 @@ def test_listings_of_a_job_that_has_not_started(cluster, queued_job):
 def test_waiting_survives_a_restart_of_the_coordinator(cluster, write_job):
     import subprocess
     from cluster import BIN_DIR
-    path = write_job(JOB.replace("workers: 2", "workers: 64"))
+    path = write_job(JOB.replace("workers: 2", "workers: 3"))
     waiting = subprocess.Popen(
         [BIN_DIR / "fr-submit", path, "--follow", "--timeout", "1"], text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cluster.environment())
@@ -250,7 +251,8 @@ def test_a_job_is_followed_to_its_end(cluster, job_file):
     assert checkpoints[-1]["step"] == series["steps"][-1]
     check_pins(cluster, job_id, checkpoints)
     shards = cluster.run("frctl", "shards", job_id).stdout.splitlines()
-    assert [line.split()[2:4] for line in shards[1:]] == [["0", "4"], ["4", "7"]]
+    assert "7 identities on 2 ranks" in shards[0]
+    assert [line.split()[2:4] for line in shards[2:4]] == [["0", "4"], ["4", "7"]]
     assert cluster.run("frctl", "logs", "-f", job_id).stdout.strip()
     assert cluster.run("frctl", "watch", job_id).returncode == 0
 

@@ -6,11 +6,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def job_keys():
-    """Full paths of every key of the job file, from the schema."""
-    schema = (ROOT / "proto/job.proto").read_text()
-    messages = {name: re.findall(r"^\s+(?:optional|repeated) (\w+) (\w+) = \d+(.*)$", body, re.M)
-                for name, body in re.findall(r"^message (\w+) \{(.*?)^\}", schema, re.M | re.S)}
+def keys_of(schema, root):
+    """Full paths of every key of the file that message `root` describes."""
+    text = (ROOT / "proto" / schema).read_text()
+    messages = {name: re.findall(r"^\s+(?:optional|repeated) ([\w.]+) (\w+) = \d+(.*)$", body, re.M)
+                for name, body in re.findall(r"^message (\w+) \{(.*?)^\}", text, re.M | re.S)}
 
     def walk(message, prefix):
         for kind, name, options in messages[message]:
@@ -21,14 +21,25 @@ def job_keys():
             else:
                 yield path
 
-    return list(walk("JobSpec", ""))
+    return list(walk(root, ""))
 
 
 def test_every_key_of_the_job_file_is_described():
     page = (ROOT / "docs/job-file.md").read_text()
-    keys = job_keys()
+    keys = keys_of("job.proto", "JobSpec")
     assert "optimizer.schedule.warmup_steps" in keys and "restart.stall_timeout" in keys
     assert [key for key in keys if f"`{key}`" not in page] == []
+
+
+def test_every_key_of_the_coordinators_file_is_described():
+    page = (ROOT / "docs/coordinator-file.md").read_text()
+    keys = keys_of("coordinator.proto", "CoordinatorSpec")
+    assert "nodes.memory_gib" in keys and "kill_grace" in keys and "launcher" in keys
+    missing = [key for key in keys
+               if f"`{key}`" not in page and not key.startswith("users.limits.")]
+    assert missing == []
+    named = re.findall(r"^\| `([\w.]+)` \|", page, re.M)
+    assert [key for key in named if key not in keys and key != "users.limits"] == []
 
 
 def test_links_between_pages_lead_somewhere():

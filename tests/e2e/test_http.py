@@ -11,8 +11,8 @@ from cluster import wait_for
 
 JOB = """\
 name: waits
-resources: {{workers: 64}}
-data: {{train: {train}, validation: [lfw]}}
+resources: {{workers: 3}}
+data: {{train: {train}, validation: [lfw], batch_size: 8}}
 """
 
 
@@ -47,7 +47,8 @@ def check(openapi, template, answer, status="200"):
 def every_path(job_id):
     job = "/api/v1/jobs/{id}"
     for template in ("/healthz", "/readyz", "/metrics", "/api/v1/jobs", job, f"{job}/metrics", f"{job}/logs",
-                     f"{job}/checkpoints", f"{job}/shards", "/api/v1/nodes"):
+                     f"{job}/checkpoints", f"{job}/shards", "/api/v1/nodes",
+                     "/api/v1/users"):
         yield template, template.replace("{id}", job_id)
 
 
@@ -125,10 +126,17 @@ def test_the_list_is_latest_first_and_can_be_cut(cluster, waiting_job, stand_in_
     jobs = cluster.get("/jobs")
     numbers = [job["number"] for job in jobs["jobs"]]
     assert numbers == sorted(numbers, reverse=True)
-    assert jobs["total"] == len(numbers)
+    assert sum(jobs["counts"].values()) == len(numbers) and not jobs["more"]
     cut = cluster.get("/jobs?limit=1")
     assert [job["id"] for job in cut["jobs"]] == [later]
-    assert cut["total"] == jobs["total"]
+    assert cut["counts"] == jobs["counts"] and cut["more"]
+    rest = cluster.get(f"/jobs?before={cut['jobs'][0]['number']}")
+    assert [job["number"] for job in rest["jobs"]] == numbers[1:]
+    # By state and user, too.
+    waiting = cluster.get("/jobs?state=PENDING")["jobs"]
+    assert later in [job["id"] for job in waiting]
+    assert all(job["state"] == "PENDING" for job in waiting)
+    assert cluster.get("/jobs?user=nobody-at-all")["jobs"] == []
 
 
 @pytest.mark.parametrize("path", [

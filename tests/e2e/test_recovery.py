@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from cluster import BIN_DIR, wait_for
+from cluster import BIN_DIR, Cluster, wait_for
 
 pytestmark = pytest.mark.worker
 
@@ -15,6 +15,11 @@ pytestmark = pytest.mark.worker
 def points(cluster, job_id, name="train/loss"):
     series = cluster.get(f"/jobs/{job_id}/metrics?names={name}")["series"]
     return dict(zip(series[0]["steps"], series[0]["values"])) if series else {}
+
+
+def in_state(cluster, job_id, state):
+    job = cluster.get(f"/jobs/{job_id}")
+    return job if job["state"] == state else None
 
 
 @pytest.fixture
@@ -69,6 +74,53 @@ def test_a_cancelled_job_ends_with_its_processes(empty_cluster, long_job):
     wait_for(lambda: nodes()[0]["slots_used"] == 0, "the slot to be free")
     assert subprocess.run(["pgrep", "-f", f"fr-worker.*{cluster.rpc}"], check=False,
                           capture_output=True).returncode == 1
+
+
+# Paused, a job stops at a checkpoint of the step it was at, and goes on from there.
+def test_a_paused_job_goes_on_where_it_stopped(empty_cluster, long_job):
+    cluster = empty_cluster
+    job_id = cluster.submit(long_job)
+    wait_for(lambda: len(points(cluster, job_id)) >= 3, "the first points")
+    assert cluster.run("frctl", "pause", job_id).returncode == 0
+    job = wait_for(lambda: in_state(cluster, job_id, "PAUSED"), "the pause")
+    stopped_at = job["progress"]["step"]
+    assert stopped_at < job["progress"]["total_steps"]
+    steps = [one["step"] for one in cluster.get(f"/jobs/{job_id}/checkpoints")["checkpoints"]]
+    assert steps[-1] == stopped_at
+    assert cluster.run("frctl", "resume", job_id).returncode == 0
+    job = cluster.wait_until_ended(job_id)
+    assert job["state"] == "COMPLETED", job["reason"]
+    assert (job["attempt"], job["restarts"]) == (2, 0)
+    running = [one["reason"] for one in job["transitions"] if one["to"] == "RUNNING"]
+    assert f"from the checkpoint of step {stopped_at}" in running[1]
+    assert sorted(points(cluster, job_id)) == list(range(1, job["progress"]["total_steps"] + 1))
+
+
+@pytest.fixture
+def impatient_cluster(tmp_path):
+    """Jobs may be stopped for others as soon as they run."""
+    cluster = Cluster(tmp_path / "cluster", config="scheduler: {min_run_time: 0s}\n")
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+# An elastic job gives a worker up for an urgent one, and trains on with the other: the same global
+# batch, the identities split anew.
+def test_an_elastic_job_makes_room(impatient_cluster, long_job, job_file):
+    cluster = impatient_cluster
+    long_job.write_text(long_job.read_text().replace("batch_size: 4", "total_batch_size: 8"))
+    elastic = cluster.submit(long_job, "--set", "resources.min_workers=1")
+    wait_for(lambda: len(points(cluster, elastic)) >= 3, "the first points")
+    urgent = cluster.submit(job_file, "--set", "priority=90", "--set", "resources.workers=1")
+    assert cluster.wait_until_ended(urgent)["state"] == "COMPLETED"
+    job = cluster.wait_until_ended(elastic)
+    assert job["state"] == "COMPLETED", job["reason"]
+    assert job["restarts"] == 0 and job["attempt"] >= 2
+    plans = cluster.get(f"/jobs/{elastic}/shards")["plans"]
+    assert [len(plan["ranges"]) for plan in plans][:2] == [2, 1]
+    assert sorted(points(cluster, elastic)) == list(range(1, job["progress"]["total_steps"] + 1))
 
 
 def standalone(job_file, run_dir, ranks, *arguments):
