@@ -22,8 +22,10 @@ class CentreBuilder {
     images_ = set_.ImagesByIdentity();
     identity_ = centres_.done();
     const std::int64_t total = set_.num_images();
-    std::int64_t begin = images_.begin[static_cast<std::size_t>(identity_)];
-    options_.report.progress(begin, total);
+    first_ = images_.begin[static_cast<std::size_t>(identity_)];
+    // In the batches of one that was never stopped: an embedding's last bits depend on its batch.
+    std::int64_t begin = first_ < total ? first_ - first_ % options_.batch : total;
+    options_.report.progress(first_, total);
     while (begin < total) {
       const std::int64_t end = std::min<std::int64_t>(begin + options_.batch, total);
       AddImages(begin, end);
@@ -60,6 +62,7 @@ class CentreBuilder {
     const float* row = embeddings.const_data_ptr<float>();
     for (std::size_t i = 0; i < count; ++i, row += dimension) {
       const std::int64_t place = begin + static_cast<std::int64_t>(i);
+      if (place < first_) continue;
       while (place >= images_.begin[static_cast<std::size_t>(identity_) + 1]) FinishIdentity();
       if (good[i] != 0) Add({row, sum_.size()}, images_.images[static_cast<std::size_t>(place)]);
     }
@@ -110,6 +113,7 @@ class CentreBuilder {
   const CentreOptions& options_;
   CentreFileWriter& centres_;
   IdentityImages images_;
+  std::int64_t first_ = 0;     // image that is not in a centre yet, at the start
   std::int64_t identity_ = 0;  // whose images come now
   std::vector<double> sum_;    // of its embeddings so far
   std::vector<float> rows_;    // finished, not yet appended

@@ -158,7 +158,8 @@ def test_embed_writes_what_numpy_and_json_read(r18, pictures):
     assert expected.dtype == np.float32 and expected.flags.c_contiguous
     lines = [json.loads(line) for line in run("embed", r18.model, paths[0].parent).splitlines()]
     assert [line["file"] for line in lines] == [str(path) for path in paths]
-    assert error(np.array([line["embedding"] for line in lines]), expected) < 1e-6
+    # In batches of another size: equal to rounding.
+    assert error(np.array([line["embedding"] for line in lines]), expected) < 1e-5
 
 
 # --- What is wrong is named, with what to do
