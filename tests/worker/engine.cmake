@@ -24,7 +24,7 @@ foreach(ranks 1 2 3 4)
                    ${only})
   set_tests_properties(
     engine.ranks_${ranks}
-    PROPERTIES TIMEOUT 900 ENVIRONMENT
+    PROPERTIES TIMEOUT 900 PROCESSORS ${ranks} ENVIRONMENT
                "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1")
 endforeach()
 
