@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <functional>
+#include <random>
 #include <string>
+#include <string_view>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -305,6 +307,53 @@ TEST(SumNodes, OfNothingIsDown) {
   EXPECT_NE(Sum("").reason, "");
   EXPECT_EQ(Sum("n1|down|up|main*|2|4000|(null)|fan\n").liveness, NodeStatus::UP);
   EXPECT_EQ(Sum("n1|down|up|main*|2|4000|(null)|fan\n").usable_slots, 0);
+}
+
+// Slurm's output with some of its bytes changed, doubled or lost, is an error or a list: never the
+// end of the coordinator. The sanitizers watch.
+TEST(SlurmText, MutatedOutputIsAListOrAnError) {
+  const std::string jobs = Printed(
+      "2|FAILED|768|n[1-2,7]|NonZeroExitCode|/state/jobs/job-1/attempt-1\n"
+      "11|NODE_FAIL|15:0|n[1-2]|NodeDown|/state\n");
+  const std::string nodes = Printed(
+      "n1|idle*|up|main*|2|4000|(null)|none\n"
+      "n3|drained|up|gpu|64|512000|gpu:a100:4(S:0-1),gpu:2|bad disk\n");
+  constexpr std::string_view kBytes = "0123456789999-:*|[]()\x1f\n\0";
+  std::mt19937 random(1);
+  const auto below = [&random](std::size_t end) { return random() % end; };
+  for (int round = 0; round < 5000; ++round) {
+    for (std::string text : {jobs, nodes}) {
+      for (std::size_t change = below(4) + 1; change > 0 && !text.empty(); --change) {
+        const std::size_t at = below(text.size());
+        switch (below(4)) {
+          case 0:
+            text[at] = kBytes[below(kBytes.size())];
+            break;
+          case 1:
+            text.insert(at, below(30), kBytes[below(kBytes.size())]);
+            break;
+          case 2:
+            text.erase(at, below(20));
+            break;
+          default:
+            text.resize(at);
+        }
+      }
+      try {
+        for (const SlurmJob& job : ParseJobs(text)) fr::StatusOf(job);
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
+      }
+      try {
+        NodeSpec config;
+        config.set_name("slurm");
+        config.set_slots(64);
+        SumNodes(config, ParseNodes(text));
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
+      }
+    }
+  }
 }
 
 }  // namespace
