@@ -109,6 +109,7 @@ class Coordinator {
   void EndLingering(Job& job, LookOutcome* outcome);
   void FreeSlots(Job& job, LookOutcome* outcome);
   void Commit(LookOutcome* outcome);
+  void LoseAttempt(ChangeSet* changes, Job& job, const std::string& cause, bool nodes_lost);
   void RestartOrFail(ChangeSet* changes, Job& job, const std::string& cause);
   void RestartUncounted(ChangeSet* changes, Job& job, const std::string& cause,
                         std::int64_t delay_ms);

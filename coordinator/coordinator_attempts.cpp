@@ -201,12 +201,18 @@ void Coordinator::JudgeEnded(Job& job, const AttemptStatus& status, LookOutcome*
     nodes_.Set(failed);
     outcome->nodes.push_back(failed);
   }
-  if (record.has_yield()) {
-    Yielded(&outcome->changes, job, "ended before it had made a checkpoint: " + cause);
-  } else if (status.nodes_lost) {
-    RestartUncounted(&outcome->changes, job, cause, spec_.restart_backoff_ms());
+  LoseAttempt(&outcome->changes, job, cause, status.nodes_lost);
+}
+
+// It has ended, or is given up, before its time.
+void Coordinator::LoseAttempt(ChangeSet* changes, Job& job, const std::string& cause,
+                              bool nodes_lost) {
+  if (job.record.has_yield()) {
+    Yielded(changes, job, "ended before it had made a checkpoint: " + cause);
+  } else if (nodes_lost) {
+    RestartUncounted(changes, job, cause, spec_.restart_backoff_ms());
   } else {
-    RestartOrFail(&outcome->changes, job, cause);
+    RestartOrFail(changes, job, cause);
   }
 }
 
@@ -218,14 +224,10 @@ void Coordinator::JudgeRunning(Job& job, const AttemptStatus& status, LookOutcom
   const bool nodes_are_machines = launcher_->DealsOutMachines();
   for (const NodeSlots& slots : record.launch().slots()) {
     if (!nodes_are_machines || !nodes_.IsDown(slots.node())) continue;
-    const std::string cause =
-        fmt::format("node {} is down: {}", slots.node(), nodes_.DownReason(slots.node()));
-    if (record.has_yield()) {
-      Yielded(&outcome->changes, job, "ended before it had made a checkpoint: " + cause);
-    } else {
-      RestartUncounted(&outcome->changes, job, cause, spec_.restart_backoff_ms());
-    }
-    return;
+    return LoseAttempt(
+        &outcome->changes, job,
+        fmt::format("node {} is down: {}", slots.node(), nodes_.DownReason(slots.node())),
+        /*nodes_lost=*/true);
   }
   if (status.phase == AttemptPhase::kQueued) {
     job.last_step_ms = now_ms;

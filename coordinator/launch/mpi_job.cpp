@@ -7,6 +7,7 @@
 #include "common/base/error.h"
 #include "common/base/quoted.h"
 #include "coordinator/launch/attempt_files.h"
+#include "coordinator/launch/mpirun_command.h"
 #include "coordinator/launch/pod_template.h"
 
 namespace fr {
@@ -122,13 +123,7 @@ std::vector<std::string> LauncherWords(const LaunchRequest& request, const MpiJo
       // Threads are the job's to count, and a pod's cores its own.
       "--bind-to", "none", "-x", fmt::format("OMP_NUM_THREADS={}", request.threads_per_worker)};
   words.insert(words.end(), options.mpirun_args.begin(), options.mpirun_args.end());
-  const std::vector<std::string> worker = {options.worker,
-                                           "--coordinator",
-                                           request.coordinator,
-                                           "--job-id",
-                                           request.job_id,
-                                           "--attempt",
-                                           std::to_string(request.attempt)};
+  const std::vector<std::string> worker = WorkerCommand(options.worker, request);
   words.insert(words.end(), worker.begin(), worker.end());
   return words;
 }

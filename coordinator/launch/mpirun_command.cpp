@@ -49,7 +49,9 @@ Words EnvironmentArguments(const LaunchRequest& request, const NodeSlots& slots)
   return words;
 }
 
-Words WorkerCommand(const std::string& worker, const LaunchRequest& request) {
+}  // namespace
+
+std::vector<std::string> WorkerCommand(const std::string& worker, const LaunchRequest& request) {
   return {worker,
           "--coordinator",
           request.coordinator,
@@ -58,8 +60,6 @@ Words WorkerCommand(const std::string& worker, const LaunchRequest& request) {
           "--attempt",
           std::to_string(request.attempt)};
 }
-
-}  // namespace
 
 std::vector<std::string> MpirunCommand(const CoordinatorSpec& spec, const std::string& worker,
                                        const LaunchRequest& request) {

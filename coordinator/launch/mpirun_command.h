@@ -1,5 +1,5 @@
 #pragma once
-// The command line that starts an attempt's workers.
+// The command lines that start an attempt's workers.
 
 #include <string>
 #include <vector>
@@ -11,6 +11,9 @@ namespace fr {
 
 // This machine, without ssh, under every launcher that knows machines.
 inline constexpr const char* kThisMachine = "localhost";
+
+// fr-worker with the arguments by which it finds its job, whoever starts it. `worker`: its path.
+std::vector<std::string> WorkerCommand(const std::string& worker, const LaunchRequest& request);
 
 // mpirun with its arguments for `request`; `worker`: path of fr-worker. An attempt on this machine
 // alone names no host. Otherwise each node has a part of its own (": " between them): only so do

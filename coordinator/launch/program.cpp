@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -17,6 +16,7 @@
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "coordinator/launch/spawn.h"
 
 namespace fr {
 namespace {
@@ -48,43 +48,24 @@ FileDescriptor InputFile(const std::string& program, const std::string& input) {
   return file;
 }
 
-pid_t Spawn(std::vector<std::string> words, int input, int output, int error) {
-  std::vector<char*> arguments;
-  arguments.reserve(words.size() + 1);
-  for (std::string& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
-
+pid_t Start(std::vector<std::string> words, int input, int output, int error) {
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
   posix_spawn_file_actions_adddup2(&files, input, STDIN_FILENO);
   posix_spawn_file_actions_adddup2(&files, output, STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&files, error, STDERR_FILENO);
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  sigset_t none;
-  sigemptyset(&none);
-  sigset_t to_default;
-  sigfillset(&to_default);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &to_default);
-  posix_spawnattr_setpgroup(&attributes, 0);
-  posix_spawnattr_setflags(&attributes,
-                           POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  pid_t pid = 0;
-  const int failure =
-      posix_spawnp(&pid, arguments[0], &files, &attributes, arguments.data(), environ);
-  posix_spawnattr_destroy(&attributes);
+  const Spawned spawned = Spawn(words, files, POSIX_SPAWN_SETPGROUP, environ);
   posix_spawn_file_actions_destroy(&files);
-  if (failure == ENOENT) {
+  if (spawned.failure == ENOENT) {
     throw Error(
         ErrorCode::kNotFound,
         fmt::format("{}: there is no such program; install it, or give its path", words[0]));
   }
-  if (failure != 0) {
+  if (spawned.failure != 0) {
     throw Error(ErrorCode::kIo,
-                fmt::format("{} cannot be started: {}", words[0], ErrnoText(failure)));
+                fmt::format("{} cannot be started: {}", words[0], ErrnoText(spawned.failure)));
   }
-  return pid;
+  return spawned.pid;
 }
 
 // Reads what there is just now; closes the pipe at its end.
@@ -115,7 +96,7 @@ ProgramResult RunProgram(const std::vector<std::string>& words, const ProgramOpt
   Pipe output = MakePipe(words[0]);
   Pipe error = MakePipe(words[0]);
   const FileDescriptor input = InputFile(words[0], options.input);
-  const pid_t pid = Spawn(words, input.get(), output.write_end.get(), error.write_end.get());
+  const pid_t pid = Start(words, input.get(), output.write_end.get(), error.write_end.get());
   output.write_end.Close();
   error.write_end.Close();
 

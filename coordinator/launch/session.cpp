@@ -1,7 +1,6 @@
 #include "coordinator/launch/session.h"
 
 #include <charconv>
-#include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <optional>
@@ -9,11 +8,11 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <spawn.h>
 #include <unistd.h>
 
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "coordinator/launch/spawn.h"
 
 namespace fr {
 namespace {
@@ -64,14 +63,8 @@ bool HasMark(std::int64_t pid, const std::string& directory) {
 
 }  // namespace
 
-// Unlike fork and exec by hand, posix_spawn is safe in a threaded process, and has the session made
-// when it returns.
 std::int64_t StartSession(std::vector<std::string> words, const fs::path& directory,
                           const fs::path& log) {
-  std::vector<char*> arguments;
-  arguments.reserve(words.size() + 1);
-  for (std::string& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
   std::string mark = Mark(directory.string());
   std::vector<char*> environment = {mark.data()};
   const std::string prefix = Mark("");
@@ -86,26 +79,13 @@ std::int64_t StartSession(std::vector<std::string> words, const fs::path& direct
   posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, log.c_str(),
                                    O_WRONLY | O_CREAT | O_APPEND, 0644);
   posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  sigset_t none;
-  sigemptyset(&none);
-  sigset_t to_default;
-  sigfillset(&to_default);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setsigdefault(&attributes, &to_default);
-  posix_spawnattr_setflags(&attributes,
-                           POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  pid_t pid = 0;
-  const int failure =
-      posix_spawnp(&pid, arguments[0], &files, &attributes, arguments.data(), environment.data());
-  posix_spawnattr_destroy(&attributes);
+  const Spawned spawned = Spawn(words, files, POSIX_SPAWN_SETSID, environment.data());
   posix_spawn_file_actions_destroy(&files);
-  if (failure != 0) {
+  if (spawned.failure != 0) {
     throw Error(ErrorCode::kIo, fmt::format("{}: cannot be started (log: {}): {}", words[0],
-                                            log.string(), ErrnoText(failure)));
+                                            log.string(), ErrnoText(spawned.failure)));
   }
-  return pid;
+  return spawned.pid;
 }
 
 std::uint64_t StartTicks(std::int64_t pid) {

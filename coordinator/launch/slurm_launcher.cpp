@@ -12,6 +12,7 @@
 #include "common/base/file.h"
 #include "common/base/logging.h"
 #include "coordinator/launch/attempt_files.h"
+#include "coordinator/launch/mpirun_command.h"
 #include "coordinator/launch/slurm_commands.h"
 #include "coordinator/launch/slurm_node_watch.h"
 #include "coordinator/launch/slurm_text.h"
@@ -142,8 +143,8 @@ std::vector<std::string> SlurmLauncher::CommandOf(const LaunchRequest& request, 
                "--cpu-bind=none",
                "--kill-on-bad-exit=1"};
   }
-  command.insert(command.end(), {worker_, "--coordinator", request.coordinator, "--job-id",
-                                 request.job_id, "--attempt", std::to_string(request.attempt)});
+  const std::vector<std::string> worker = WorkerCommand(worker_, request);
+  command.insert(command.end(), worker.begin(), worker.end());
   return command;
 }
 

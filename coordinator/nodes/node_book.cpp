@@ -37,6 +37,7 @@ bool ShouldCordon(const NodeRecord& node, const CordonSpec& policy, std::int64_t
 NodeBook::NodeBook(const CoordinatorSpec& spec, const std::vector<NodeRecord>& records)
     : cordon_(spec.cordon()) {
   for (const NodeSpec& configured : spec.nodes()) {
+    index_.emplace(configured.name(), nodes_.size());
     Node& node = nodes_.emplace_back();
     node.spec = configured;
     node.record.set_name(configured.name());
@@ -45,9 +46,13 @@ NodeBook::NodeBook(const CoordinatorSpec& spec, const std::vector<NodeRecord>& r
 }
 
 const NodeBook::Node* NodeBook::Find(const std::string& name) const {
-  const auto found = std::find_if(nodes_.begin(), nodes_.end(),
-                                  [&](const Node& node) { return node.spec.name() == name; });
-  return found != nodes_.end() ? &*found : nullptr;
+  const auto found = index_.find(name);
+  return found != index_.end() ? &nodes_[found->second] : nullptr;
+}
+
+NodeBook::Node* NodeBook::Find(const std::string& name) {
+  const auto found = index_.find(name);
+  return found != index_.end() ? &nodes_[found->second] : nullptr;
 }
 
 const NodeBook::Node& NodeBook::FindConfigured(const std::string& name) const {
@@ -62,9 +67,8 @@ const NodeBook::Node& NodeBook::FindConfigured(const std::string& name) const {
 bool NodeBook::Absorb(const std::vector<NodeReport>& reports) {
   bool changed = false;
   for (const NodeReport& report : reports) {
-    const auto node = std::find_if(nodes_.begin(), nodes_.end(),
-                                   [&](const Node& one) { return one.spec.name() == report.name; });
-    if (node == nodes_.end()) continue;
+    Node* node = Find(report.name);
+    if (node == nullptr) continue;
     const NodeStatus::Liveness before = node->report.liveness;
     if (report.liveness == NodeStatus::DOWN && before != NodeStatus::DOWN) {
       spdlog::warn("node {} is down: {}", report.name, report.reason);
@@ -80,9 +84,7 @@ bool NodeBook::Absorb(const std::vector<NodeReport>& reports) {
 }
 
 void NodeBook::Suspect(const std::string& name, std::int64_t now_ms) {
-  for (Node& node : nodes_) {
-    if (node.spec.name() == name) node.suspect_since_ms = now_ms;
-  }
+  if (Node* node = Find(name)) node->suspect_since_ms = now_ms;
 }
 
 NodeRecord NodeBook::Drained(const std::string& name, const std::string& reason,
@@ -121,9 +123,7 @@ NodeRecord NodeBook::Failed(const std::string& name, const NodeFailure& failure)
 }
 
 void NodeBook::Set(const NodeRecord& record) {
-  for (Node& node : nodes_) {
-    if (node.spec.name() == record.name()) node.record = record;
-  }
+  if (Node* node = Find(record.name())) node->record = record;
 }
 
 bool NodeBook::IsDown(const std::string& name) const {

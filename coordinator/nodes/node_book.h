@@ -56,13 +56,15 @@ class NodeBook {
     NodeRecord record;
     std::int64_t suspect_since_ms = 0;
   };
-  const Node* Find(const std::string& name) const;
+  const Node* Find(const std::string& name) const;  // null: not configured
+  Node* Find(const std::string& name);
   const Node& FindConfigured(const std::string& name) const;
   static bool IsOpen(const Node& node);
   static NodeView ViewOf(const Node& node);
 
   CordonSpec cordon_;
   std::vector<Node> nodes_;
+  std::map<std::string, std::size_t> index_;  // by name
 };
 
 }  // namespace fr
