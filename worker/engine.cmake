@@ -3,7 +3,7 @@
 find_package(MPI REQUIRED COMPONENTS C)
 find_package(LibTorch REQUIRED)
 
-file(GLOB FR_ENGINE_SOURCES CONFIGURE_DEPENDS comm/*.cpp backbones/run/*.cpp heads/*.cpp optim/*.cpp
+file(GLOB FR_ENGINE_SOURCES CONFIGURE_DEPENDS comm/*.cpp gpu/*.cpp backbones/run/*.cpp heads/*.cpp optim/*.cpp
      eval/*.cpp checkpoint/*.cpp train/*.cpp)
 fr_library(
   fr_engine

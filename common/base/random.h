@@ -8,14 +8,14 @@
 namespace fr {
 
 // The finaliser of SplitMix64 (Steele, Lea and Flood 2014): a bijection that scrambles all bits.
-inline std::uint64_t Mix64(std::uint64_t x) {
+constexpr std::uint64_t Mix64(std::uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
   return x ^ (x >> 31);
 }
 
 // One number out of several: streams of different keys are independent for our purposes.
-inline std::uint64_t MixKeys(std::uint64_t a, std::uint64_t b, std::uint64_t c = 0) {
+constexpr std::uint64_t MixKeys(std::uint64_t a, std::uint64_t b, std::uint64_t c = 0) {
   return Mix64(Mix64(Mix64(a + 0x9e3779b97f4a7c15ULL) ^ b) + 0x9e3779b97f4a7c15ULL * (c + 1));
 }
 

@@ -1,7 +1,7 @@
 # Tests of what needs LibTorch and MPI.
 
 file(GLOB FR_ENGINE_TESTS CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/engine/*.cpp)
-fr_test(engine_tests SOURCES ${FR_ENGINE_TESTS} LINK fr_engine NO_DISCOVERY)
+fr_test(engine_tests SOURCES ${FR_ENGINE_TESTS} LINK fr_engine fr_emulated_gpu_kernels NO_DISCOVERY)
 # An executable is compiled with -fpie, and could not share the library's precompiled header.
 set_target_properties(engine_tests PROPERTIES POSITION_INDEPENDENT_CODE OFF)
 target_compile_options(engine_tests PRIVATE -fPIC)

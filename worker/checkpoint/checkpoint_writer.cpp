@@ -109,7 +109,7 @@ void CheckpointWriter::Copy(const std::vector<Content>& contents) {
       if (into.defined() && into.sizes() == tensor.sizes() && into.dtype() == tensor.dtype()) {
         into.copy_(tensor);
       } else {
-        into = tensor.clone();
+        into = tensor.is_cpu() ? tensor.clone() : tensor.cpu();
       }
     }
   }

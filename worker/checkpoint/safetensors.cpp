@@ -132,7 +132,7 @@ WrittenFile WriteSafetensors(const std::filesystem::path& path, const NamedTenso
   writer.Write(&header_bytes, sizeof(header_bytes));
   writer.Write(header.data(), header.size());
   for (const auto& [name, tensor] : tensors) {
-    const at::Tensor dense = tensor.contiguous();
+    const at::Tensor dense = tensor.contiguous().cpu();
     writer.Write(dense.const_data_ptr(), dense.nbytes());
   }
   return writer.CommitAs(path);

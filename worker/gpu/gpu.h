@@ -74,9 +74,9 @@ class Gpu {
   virtual void KeepFor(const at::Tensor& tensor, GpuStream stream) = 0;
 
   // Runs `work`, which gives the GPU work and never waits for it, and records it instead of doing
-  // it. Tensors made within it keep their memory as long as the graph. Graphs of one GPU are replayed
-  // in the order in which they were recorded, as they share memory. Null where there is no such
-  // thing, or `work` cannot be recorded: it was not done then.
+  // it. Tensors made within it keep their memory as long as the graph. Graphs of one GPU are
+  // replayed in the order in which they were recorded, as they share memory. Null where there is no
+  // such thing, or `work` cannot be recorded: it was not done then.
   virtual std::unique_ptr<GpuGraph> Record(const std::function<void()>& work) = 0;
 
   virtual GpuMemory memory() const = 0;

@@ -18,6 +18,8 @@ namespace fr {
 namespace {
 
 constexpr double kInitialSigma = 0.01;
+// Of float32 rows: with what else a thread works on they stay in its second-level cache.
+constexpr std::int64_t kTileBytes = 192 << 10;
 // A row this short has no direction: its logits are those of a longer one in the same direction.
 constexpr float kMinNorm = 1e-12F;
 
@@ -192,7 +194,8 @@ CpuHeadShard::CpuHeadShard(const HeadShardOptions& options, IdentityRange range)
       kernels_(options.kernels != nullptr ? *options.kernels : SelectHeadKernels()),
       range_(range),
       columns_(RoundUp(options.embedding_size, kColumnStep)),
-      tile_rows_(TileRowCount(options.tile_bytes, columns_, options.sub_centers)),
+      tile_rows_(TileRowCount(options.tile_bytes > 0 ? options.tile_bytes : kTileBytes, columns_,
+                              options.sub_centers)),
       inverse_norm_(num_rows(), 1.0F) {
   weight_ = NewRows();
   first_ = NewRows();
@@ -226,16 +229,9 @@ at::Tensor CpuHeadShard::RowView(const at::Tensor& rows) const {
 }
 
 std::vector<std::pair<std::string, at::Tensor>> CpuHeadShard::RowTensors() {
-  std::vector<std::pair<std::string, at::Tensor>> tensors{{"weight", RowView(weight_)}};
-  const std::string first = has_second() ? "exp_avg" : "momentum";
-  tensors.emplace_back(first, RowView(first_));
-  if (has_second()) tensors.emplace_back("exp_avg_sq", RowView(second_));
-  if (options_.bias) {
-    tensors.emplace_back("bias", bias_);
-    tensors.emplace_back("bias." + first, bias_first_);
-    if (has_second()) tensors.emplace_back("bias.exp_avg_sq", bias_second_);
-  }
-  return tensors;
+  return NamedRowTensors(
+      options_, [this](const at::Tensor& rows) { return RowView(rows); },
+      {weight_, first_, second_, bias_, bias_first_, bias_second_});
 }
 
 void CpuHeadShard::RowsWritten() {

@@ -20,9 +20,9 @@ struct OwnSamples {
 // Of all ranks' samples, in rank order.
 struct GlobalBatch {
   std::int64_t first_own = 0;  // this rank's are [first_own, first_own + n)
-  at::Tensor x;                // [B, D] float32
+  at::Tensor x;                // [B, D] float32, where this rank's x is
   std::vector<double> norms;   // [B]
-  at::Tensor labels;           // [B] int64
+  at::Tensor labels;           // [B] int64, on the processor
 };
 
 // In one message: one latency instead of three, and no bit lost. Collective. Throws NonFiniteError

@@ -3,6 +3,7 @@
 // implements. MarginHead (margin_head.h) puts the ranks together.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -33,9 +34,10 @@ struct HeadShardOptions {
   double epsilon = 1e-8;            // kAdamW
   double trust_coefficient = 1e-3;  // kLars: one ratio for all rows of all ranks; biases have none
   std::uint64_t seed = 1;
-  const HeadKernels* kernels = nullptr;  // nullptr: SelectHeadKernels()
-  // Of a tile's float32 rows: with what else a thread works on they stay in its second-level cache.
-  std::int64_t tile_bytes = 192 << 10;
+  const HeadKernels* kernels = nullptr;  // of the processor; nullptr: SelectHeadKernels()
+  // Of a tile's rows, as they are multiplied; 0: what the device's second-level cache holds with all
+  // else that is worked on.
+  std::int64_t tile_bytes = 0;
 };
 
 // A sample of the global batch whose identity is of this shard.
@@ -45,9 +47,6 @@ struct OwnTarget {
   std::int64_t row = 0;       // its row, or the nearest of its sub-centers: set by TargetLogits
   float z = 0;                // logit without margin: set by TargetLogits
 };
-
-// Of half an e-fold each: down to exp(-48).
-inline constexpr int kBoundBins = 96;
 
 struct SoftmaxPass {
   at::Tensor largest;  // [B] float64: of the shard's negatives; kNoLogit if there are none
@@ -101,6 +100,15 @@ class HeadShard {
   virtual std::vector<std::pair<std::string, at::Tensor>> RowTensors() = 0;
   virtual void RowsWritten() = 0;
 };
+
+// RowTensors of a shard whose tensors are these, [rows, padded columns] or [rows], undefined where
+// the options ask for none; `view` [rows, padded columns] -> [n, D] or [n, K, D].
+struct RowStorage {
+  at::Tensor weight, first, second, bias, bias_first, bias_second;
+};
+std::vector<std::pair<std::string, at::Tensor>> NamedRowTensors(
+    const HeadShardOptions& options, const std::function<at::Tensor(const at::Tensor&)>& view,
+    const RowStorage& storage);
 
 // Rows begin as normal(0, 0.01) numbers by (seed, identity, column).
 std::unique_ptr<HeadShard> MakeCpuHeadShard(const HeadShardOptions& options, IdentityRange range);

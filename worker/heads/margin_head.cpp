@@ -9,8 +9,10 @@
 #include "common/base/error.h"
 #include "common/base/random.h"
 #include "worker/comm/communicator.h"
+#include "worker/gpu/gpu.h"
 #include "worker/heads/finite.h"
 #include "worker/heads/global_batch.h"
+#include "worker/heads/gpu_head_shard.h"
 #include "worker/heads/row_update.h"
 #include "worker/heads/unit_rows.h"
 #include "worker/optim/lars.h"
@@ -41,6 +43,12 @@ HeadShardOptions ShardOptions(const MarginHeadOptions& options) {
   shard.unit_embeddings = options.margin.normalizes_embeddings();
   shard.bias = options.margin.bias;
   return shard;
+}
+
+std::unique_ptr<HeadShard> MakeShard(const HeadShardOptions& options, IdentityRange range) {
+  Gpu* gpu = ProcessGpu();
+  if (gpu != nullptr) return MakeGpuHeadShard(options, range, *gpu);
+  return MakeCpuHeadShard(options, range);
 }
 
 std::vector<OwnTarget> OwnTargets(const at::Tensor& labels, IdentityRange range) {
@@ -76,7 +84,7 @@ MarginHead::MarginHead(const MarginHeadOptions& options, IdentityRange range, Co
     : options_(options),
       range_(range),
       comm_(comm),
-      shard_(MakeCpuHeadShard(ShardOptions(options), range)) {}
+      shard_(MakeShard(ShardOptions(options), range)) {}
 
 at::Tensor MarginHead::StateTensor() const {
   return torch::tensor({state_.step, state_.norm_mean, state_.norm_deviation, state_.curricular_t},
@@ -245,7 +253,8 @@ HeadStepResult MarginHead::Run(const at::Tensor& embeddings, const at::Tensor& l
   const at::Tensor own_by_norm =
       by_norm.slice(0, batch.first_own, batch.first_own + embeddings.size(0))
           .to(at::kFloat)
-          .unsqueeze(1);
+          .unsqueeze(1)
+          .to(own_dx.device());
   const at::Tensor by_x =
       options_.margin.normalizes_embeddings() ? BackwardThroughUnitRows(batch.own, own_dx) : own_dx;
   result.embedding_gradients = by_x + batch.own.direction * own_by_norm;

@@ -32,7 +32,7 @@ struct MarginHeadOptions {
   double mass_tolerance = 0;
 };
 
-// Holds the rows of `range`. The loss is the mean cross-entropy over the global batch, with MagFace
+// Holds the rows of `range`, on ComputeDevice(). The loss is the mean cross-entropy over the global batch, with MagFace
 // and the cost of the norms; the accuracy is the share of it whose target has the largest logit
 // (margin applied).
 class MarginHead final : public Head {

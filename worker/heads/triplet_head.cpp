@@ -10,6 +10,8 @@
 #include "common/base/error.h"
 #include "common/base/random.h"
 #include "worker/comm/communicator.h"
+#include "worker/gpu/gpu.h"
+#include "worker/gpu/gpu_kernels.h"
 #include "worker/heads/global_batch.h"
 #include "worker/heads/unit_rows.h"
 
@@ -31,8 +33,32 @@ TripletSums SumOverRanks(const TripletSums& own, Communicator& comm) {
 double Ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
 // Row by row. `distances`, `coefficients` [n, B]; the anchors' places begin at `first`.
+TripletSums MineTileOnGpu(const Gpu& gpu, const TripletRule& rule, std::int64_t first,
+                          const at::Tensor& distances, const at::Tensor& labels,
+                          at::Tensor& coefficients) {
+  at::Tensor sums = at::empty({distances.size(0), 6}, distances.options().dtype(at::kDouble));
+  GpuMining work;
+  work.mining = static_cast<int>(rule.mining);
+  work.margin = rule.margin;
+  work.key = rule.key;
+  work.anchors = distances.size(0);
+  work.first = first;
+  work.batch = distances.size(1);
+  work.distances = distances.const_data_ptr<float>();
+  work.labels = labels.const_data_ptr<std::int64_t>();
+  work.coefficients = coefficients.mutable_data_ptr<float>();
+  work.sums = sums.mutable_data_ptr<double>();
+  gpu.kernels().mine(work, gpu.stream());
+  const at::Tensor all = sums.sum(0).cpu();
+  const double* sum = all.const_data_ptr<double>();
+  return {sum[0], sum[1], sum[2], sum[3], sum[4], sum[5]};
+}
+
 TripletSums MineTile(const TripletRule& rule, std::int64_t first, const at::Tensor& distances,
                      const at::Tensor& labels, at::Tensor& coefficients) {
+  if (const Gpu* gpu = GpuOf(distances)) {
+    return MineTileOnGpu(*gpu, rule, first, distances, labels, coefficients);
+  }
   const std::int64_t anchors = distances.size(0);
   const auto batch = static_cast<std::size_t>(distances.size(1));
   const float* distance = distances.const_data_ptr<float>();
@@ -77,6 +103,7 @@ TripletSums TripletHead::MineOwnAnchors(const GlobalBatch& batch, std::int64_t c
   TripletRule rule{options_.mining, options_.margin,
                    MixKeys(options_.seed, static_cast<std::uint64_t>(step_))};
   const at::Tensor transposed = batch.x.t();
+  const at::Tensor labels = batch.labels.to(batch.x.device());
   TripletSums sums;
   for (std::int64_t done = 0; done < count; done += kAnchorTile) {
     const std::int64_t first = batch.first_own + done;
@@ -84,7 +111,7 @@ TripletSums TripletHead::MineOwnAnchors(const GlobalBatch& batch, std::int64_t c
     const at::Tensor anchors = batch.x.slice(0, first, first + size);
     const at::Tensor distances = at::mm(anchors, transposed).mul_(-2).add_(2).clamp_min_(0);
     at::Tensor coefficients = at::zeros_like(distances);
-    sums += MineTile(rule, first, distances, batch.labels, coefficients);
+    sums += MineTile(rule, first, distances, labels, coefficients);
     by_direction->addmm_(coefficients.t(), anchors);
     by_direction->slice(0, first, first + size).addmm_(coefficients, batch.x);
   }

@@ -19,7 +19,7 @@ at::Tensor ToTensor(const HostTensor& tensor) {
 }
 
 HostTensor ToHostTensor(const at::Tensor& tensor) {
-  const auto dense = std::make_shared<at::Tensor>(tensor.detach().contiguous());
+  const auto dense = std::make_shared<at::Tensor>(tensor.detach().contiguous().cpu());
   HostTensor host;
   host.dtype = Dtype::kFloat32;
   host.shape = dense->sizes().vec();

@@ -4,6 +4,8 @@
 
 #include <torch/torch.h>
 
+#include "worker/gpu/gpu.h"
+#include "worker/gpu/gpu_kernels.h"
 #include "worker/optim/flat_pieces.h"
 #include "worker/optim/updates.h"
 
@@ -23,6 +25,7 @@ class AdamW final : public Optimizer {
 
   void Step(FlatParameters& parameters, const StepInputs& inputs) override {
     const AdamRule common = Rule(inputs);
+    if (const Gpu* gpu = GpuOf(first_)) return StepOnGpu(*gpu, parameters, common, inputs.lr);
     auto* w = parameters.values().mutable_data_ptr<float>();
     auto* g = parameters.gradients().mutable_data_ptr<float>();
     auto* m = first_.mutable_data_ptr<float>();
@@ -52,6 +55,21 @@ class AdamW final : public Optimizer {
     rule.root = static_cast<float>(1 / std::sqrt(1 - std::pow(beta2_, t)));
     rule.epsilon = static_cast<float>(epsilon_);
     return rule;
+  }
+
+  void StepOnGpu(const Gpu& gpu, FlatParameters& parameters, const AdamRule& rule, double lr) {
+    std::vector<double> keeps;
+    for (const double decay : decays_) keeps.push_back(1 - lr * decay);
+    const at::Tensor keep = ToGpu(keeps);
+    GpuAdamPass work;
+    work.pieces = pieces_.OnGpu();
+    work.rule = rule;
+    work.keep = keep.const_data_ptr<float>();
+    work.w = parameters.values().mutable_data_ptr<float>();
+    work.g = parameters.gradients().mutable_data_ptr<float>();
+    work.m = first_.mutable_data_ptr<float>();
+    work.v = second_.mutable_data_ptr<float>();
+    gpu.kernels().adam_pass(work, gpu.stream());
   }
 
   double beta1_;

@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include "worker/gpu/gpu.h"
+
 namespace fr {
 namespace {
 
@@ -22,8 +24,9 @@ FlatParameters::FlatParameters(
     entries_.push_back({name, size, sizes, DenseStrides(sizes)});
     size += c10::multiply_integers(sizes);
   }
-  values_ = at::zeros({size}, torch::kFloat32);
-  if (with_gradients) gradients_ = at::zeros({size}, torch::kFloat32);
+  const auto options = at::TensorOptions(ComputeDevice()).dtype(at::kFloat);
+  values_ = at::zeros({size}, options);
+  if (with_gradients) gradients_ = at::zeros({size}, options);
 }
 
 at::Tensor FlatParameters::View(const at::Tensor& flat, const Entry& entry) {

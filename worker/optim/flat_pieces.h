@@ -7,9 +7,13 @@
 
 #include <ATen/Parallel.h>
 
+#include "worker/gpu/gpu_kernels.h"
 #include "worker/optim/flat_parameters.h"
 
 namespace fr {
+
+// float32 on ComputeDevice(): a number for each parameter, on its way to a kernel.
+at::Tensor ToGpu(const std::vector<double>& values);
 
 // The buffer is cut where a parameter ends, and every kCellElements: a piece is of one parameter,
 // and threads share the work evenly however large parameters are. Where it is cut has nothing to do
@@ -38,9 +42,13 @@ class FlatPieces {
     });
   }
 
+  // For kernels of the GPU that ComputeDevice() is.
+  GpuPieces OnGpu() const;
+
  private:
   std::vector<Piece> pieces_;
   std::vector<std::size_t> first_of_cell_;  // and behind the last one, how many pieces there are
+  at::Tensor begin_, end_, parameter_;      // on the GPU; undefined without one
 };
 
 }  // namespace fr

@@ -2,6 +2,10 @@
 
 #include <cmath>
 
+#include <torch/torch.h>
+
+#include "worker/gpu/gpu.h"
+#include "worker/gpu/gpu_kernels.h"
 #include "worker/optim/momentum_pass.h"
 
 namespace fr {
@@ -39,11 +43,21 @@ class Lars final : public Optimizer {
     const auto* w = parameters.values().const_data_ptr<float>();
     const auto* g = parameters.gradients().const_data_ptr<float>();
     std::vector<Squares> by_piece(pieces.size());
-    pieces.ForEach([&](std::size_t i) {
-      const auto& [begin, end, parameter] = pieces[i];
-      if (!adapts_[parameter]) return;
-      by_piece[i] = {SumOfSquares(w + begin, end - begin), SumOfSquares(g + begin, end - begin)};
-    });
+    if (const Gpu* gpu = GpuOf(parameters.values())) {
+      at::Tensor sums = at::empty({static_cast<std::int64_t>(pieces.size()), 2},
+                                  parameters.values().options().dtype(at::kDouble));
+      gpu->kernels().piece_squares(pieces.OnGpu(), w, g, sums.mutable_data_ptr<double>(),
+                                   gpu->stream());
+      sums = sums.cpu();
+      const double* sum = sums.const_data_ptr<double>();
+      for (std::size_t i = 0; i < pieces.size(); ++i) by_piece[i] = {sum[2 * i], sum[2 * i + 1]};
+    } else {
+      pieces.ForEach([&](std::size_t i) {
+        const auto& [begin, end, parameter] = pieces[i];
+        if (!adapts_[parameter]) return;
+        by_piece[i] = {SumOfSquares(w + begin, end - begin), SumOfSquares(g + begin, end - begin)};
+      });
+    }
     std::vector<Squares> squares(decays.size());
     for (std::size_t i = 0; i < by_piece.size(); ++i) {
       squares[pieces[i].parameter].weight += by_piece[i].weight;

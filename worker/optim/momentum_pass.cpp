@@ -2,6 +2,9 @@
 
 #include <torch/torch.h>
 
+#include "worker/gpu/gpu.h"
+#include "worker/gpu/gpu_kernels.h"
+
 namespace fr {
 
 MomentumPass::MomentumPass(const OptimizerSpec& spec, const FlatParameters& parameters)
@@ -13,6 +16,20 @@ MomentumPass::MomentumPass(const OptimizerSpec& spec, const FlatParameters& para
 void MomentumPass::Run(FlatParameters& parameters, MomentumRule common,
                        const std::vector<double>& gains) {
   common.momentum = momentum_;
+  if (const Gpu* gpu = GpuOf(velocity_)) {
+    const at::Tensor decay = ToGpu(decays_);
+    const at::Tensor gain = gains.empty() ? at::Tensor() : ToGpu(gains);
+    GpuMomentumPass work;
+    work.pieces = pieces_.OnGpu();
+    work.rule = common;
+    work.decay = decay.const_data_ptr<float>();
+    work.gain = gain.defined() ? gain.const_data_ptr<float>() : nullptr;
+    work.w = parameters.values().mutable_data_ptr<float>();
+    work.g = parameters.gradients().mutable_data_ptr<float>();
+    work.v = velocity_.mutable_data_ptr<float>();
+    gpu->kernels().momentum_pass(work, gpu->stream());
+    return;
+  }
   auto* w = parameters.values().mutable_data_ptr<float>();
   auto* g = parameters.gradients().mutable_data_ptr<float>();
   auto* v = velocity_.mutable_data_ptr<float>();

@@ -5,6 +5,8 @@
 
 #include <ATen/Parallel.h>
 
+#include "worker/gpu/gpu.h"
+#include "worker/gpu/gpu_kernels.h"
 #include "worker/optim/adamw.h"
 #include "worker/optim/lars.h"
 #include "worker/optim/sgd.h"
@@ -40,6 +42,12 @@ std::vector<double> WeightDecays(const OptimizerSpec& spec, const FlatParameters
 }
 
 double GradientNorm(const at::Tensor& flat) {
+  if (const Gpu* gpu = GpuOf(flat)) {
+    at::Tensor parts = at::empty({kSquareParts}, flat.options().dtype(at::kDouble));
+    gpu->kernels().sum_squares(flat.const_data_ptr<float>(), flat.numel(),
+                               parts.mutable_data_ptr<double>(), gpu->stream());
+    return std::sqrt(parts.sum().item<double>());
+  }
   const float* values = flat.const_data_ptr<float>();
   const std::int64_t size = flat.numel();
   const std::int64_t blocks = (size + kBlockElements - 1) / kBlockElements;

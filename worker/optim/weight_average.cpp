@@ -4,6 +4,8 @@
 
 #include <ATen/Parallel.h>
 
+#include "worker/gpu/gpu.h"
+#include "worker/gpu/gpu_kernels.h"
 #include "worker/optim/updates.h"
 
 namespace fr {
@@ -14,6 +16,10 @@ constexpr std::int64_t kGrainElements = 64 * 1024;
 void Average(const at::Tensor& average, const at::Tensor& value, float share) {
   auto* a = average.mutable_data_ptr<float>();
   const auto* w = value.const_data_ptr<float>();
+  if (const Gpu* gpu = GpuOf(average)) {
+    gpu->kernels().move_towards(a, w, average.numel(), share, gpu->stream());
+    return;
+  }
   at::parallel_for(0, average.numel(), kGrainElements, [&](std::int64_t begin, std::int64_t end) {
     MoveTowards(a + begin, w + begin, end - begin, share);
   });

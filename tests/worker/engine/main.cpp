@@ -1,11 +1,16 @@
 // Engine tests run under mpirun at 1 to 4 ranks. A test is collective unless it says otherwise;
 // tests of one rank's work alone run on rank 0.
+//
+// FR_TEST_DEVICE=emulated_gpu runs them on the emulated GPU: the code that a GPU's ranks run, with
+// the kernels' own source, on the processor.
 
+#include <cstdlib>
 #include <iostream>
 #include <string>
 
 #include <gtest/gtest.h>
 
+#include "emulated_gpu.h"
 #include "worker/comm/mpi_communicator.h"
 
 namespace {
@@ -44,6 +49,9 @@ int main(int argc, char** argv) {
     listeners.Append(new FailurePrinter(comm.rank()));
   }
   at::set_num_threads(1);
+  fr::EmulatedGpu emulated;
+  const char* device = std::getenv("FR_TEST_DEVICE");
+  if (device != nullptr && std::string(device) == "emulated_gpu") fr::UseGpu(&emulated);
   at::Tensor failed = torch::tensor({static_cast<double>(RUN_ALL_TESTS())});
   comm.AllReduceMax(failed);
   return failed.item<double>() > 0 ? 1 : 0;

@@ -1,6 +1,8 @@
 #include "worker/backbones/run/affine.h"
 
 #include "worker/backbones/run/rows.h"
+#include "worker/gpu/gpu.h"
+#include "worker/gpu/gpu_kernels.h"
 
 namespace fr {
 namespace {
@@ -40,10 +42,15 @@ at::Tensor ApplyAffine(const Affine& affine, const at::Tensor& x_in, const at::T
   work.scale = affine.scale.const_data_ptr<float>();
   work.offset = affine.offset.const_data_ptr<float>();
   work.slope = static_cast<const float*>(DataOf(affine.slope));
+  const std::int64_t rows = x.numel() / channels;
+  if (const Gpu* gpu = GpuOf(x)) {
+    gpu->kernels().norm_forward(work, rows, gpu->stream());
+    return y;
+  }
   const BackboneKernels& kernels = SelectBackboneKernels();
-  at::parallel_for(
-      0, x.numel() / channels, GrainRows(channels),
-      [&](std::int64_t begin, std::int64_t end) { kernels.norm_forward(work, begin, end, {}); });
+  at::parallel_for(0, rows, GrainRows(channels), [&](std::int64_t begin, std::int64_t end) {
+    kernels.norm_forward(work, begin, end, {});
+  });
   return y;
 }
 
@@ -60,10 +67,15 @@ at::Tensor SumThenAffine(const Affine& affine, at::Tensor& x, const at::Tensor& 
   work.z = z.mutable_data_ptr();
   work.scale = affine.scale.const_data_ptr<float>();
   work.offset = affine.offset.const_data_ptr<float>();
+  const std::int64_t rows = x.numel() / channels;
+  if (const Gpu* gpu = GpuOf(x)) {
+    gpu->kernels().sum_norm(work, rows, gpu->stream());
+    return z;
+  }
   const BackboneKernels& kernels = SelectBackboneKernels();
-  at::parallel_for(
-      0, x.numel() / channels, GrainRows(channels),
-      [&](std::int64_t begin, std::int64_t end) { kernels.sum_norm(work, begin, end); });
+  at::parallel_for(0, rows, GrainRows(channels), [&](std::int64_t begin, std::int64_t end) {
+    kernels.sum_norm(work, begin, end);
+  });
   return z;
 }
 

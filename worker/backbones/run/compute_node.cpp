@@ -66,11 +66,11 @@ at::Tensor Drop(const Node& node, const at::Tensor& x, const ComputeMode& mode, 
   const at::Tensor factors = Drawn(node, mode, [&] {
     std::vector<std::int64_t> sizes = x.sizes().vec();
     if (per_sample) std::fill(sizes.begin() + 1, sizes.end(), 1);
-    at::Tensor kept = at::empty(sizes, x.options().requires_grad(false));
+    at::Tensor kept = at::empty(sizes, at::TensorOptions(x.scalar_type()));
     ForEachSample(node, mode, x.size(0), [&](std::int64_t i, const at::Generator& generator) {
       kept[i].bernoulli_(keep, generator);
     });
-    return kept.div_(keep);
+    return kept.div_(keep).to(x.device());
   });
   return x * factors;
 }
@@ -91,7 +91,8 @@ at::Tensor HideTokens(const Node& node, const at::Tensor& x, const ComputeMode& 
     });
     return order.argsort(/*dim=*/std::int64_t{1}, /*descending=*/false)
         .slice(1, 0, keep)
-        .contiguous();
+        .contiguous()
+        .to(x.device());
   });
   return x.gather(1, LikeTokens(kept, x.size(2)));
 }

@@ -1,6 +1,7 @@
 #include "worker/backbones/run/depthwise.h"
 
 #include "worker/backbones/run/rows.h"
+#include "worker/gpu/gpu.h"
 
 namespace fr {
 namespace {
@@ -10,6 +11,32 @@ namespace {
 at::Tensor ExchangeOdd(const at::Tensor& flat) {
   const at::Tensor pairs = flat.reshape({-1, 2, 2, flat.size(2)});
   return at::stack({pairs.select(1, 0), pairs.select(1, 1).flip({1})}, 1).reshape(flat.sizes());
+}
+
+// On a GPU cuDNN's kernels do it.
+struct StockConvolution {
+  explicit StockConvolution(const DepthwiseShape& shape)
+      : stride(2, shape.stride),
+        padding(2, shape.padding),
+        groups(shape.channels / (shape.paired ? 2 : 1)) {}
+
+  at::Tensor Forward(const at::Tensor& x, const at::Tensor& weight) const {
+    return at::convolution(x, weight, {}, stride, padding, {1, 1}, false, {0, 0}, groups);
+  }
+  std::tuple<at::Tensor, at::Tensor, at::Tensor> Backward(const at::Tensor& x, const at::Tensor& dy,
+                                                          const at::Tensor& weight,
+                                                          std::array<bool, 3> wanted) const {
+    return at::convolution_backward(dy, x, weight, {}, stride, padding, {1, 1}, false, {0, 0},
+                                    groups, wanted);
+  }
+
+  std::vector<std::int64_t> stride;
+  std::vector<std::int64_t> padding;
+  std::int64_t groups;
+};
+
+at::Tensor WeightLike(const DepthwiseShape& shape, const at::Tensor& taps, const at::Tensor& x) {
+  return FromTaps(shape, taps).to(x.scalar_type()).contiguous(torch::MemoryFormat::ChannelsLast);
 }
 
 void SetType(DepthwiseShape& shape, const at::Tensor& x) {
@@ -54,6 +81,9 @@ at::Tensor FromTaps(const DepthwiseShape& shape, const at::Tensor& taps) {
 }
 
 at::Tensor DepthwiseForward(DepthwiseShape shape, const at::Tensor& x, const at::Tensor& taps) {
+  if (GpuOf(x) != nullptr) {
+    return StockConvolution(shape).Forward(x, WeightLike(shape, taps, x));
+  }
   SetType(shape, x);
   at::Tensor y = at::empty({x.size(0), shape.channels, shape.OutHeight(), shape.OutWidth()},
                            x.options(), torch::MemoryFormat::ChannelsLast);
@@ -69,6 +99,10 @@ at::Tensor DepthwiseForward(DepthwiseShape shape, const at::Tensor& x, const at:
 
 at::Tensor DepthwiseBackwardInput(DepthwiseShape shape, const at::Tensor& x, const at::Tensor& dy,
                                   const at::Tensor& taps) {
+  if (GpuOf(x) != nullptr) {
+    return std::get<0>(
+        StockConvolution(shape).Backward(x, dy, WeightLike(shape, taps, x), {true, false, false}));
+  }
   SetType(shape, x);
   at::Tensor dx = at::empty_like(x);
   const BackboneKernels& kernels = SelectBackboneKernels();
@@ -83,6 +117,15 @@ at::Tensor DepthwiseBackwardInput(DepthwiseShape shape, const at::Tensor& x, con
 
 at::Tensor DepthwiseBackwardWeight(DepthwiseShape shape, const at::Tensor& x,
                                    const at::Tensor& dy) {
+  if (GpuOf(x) != nullptr) {
+    const std::int64_t kinds = shape.paired ? 2 : 1;
+    const at::Tensor weight =
+        at::empty({shape.channels, kinds, shape.kernel, shape.kernel}, x.options())
+            .contiguous(torch::MemoryFormat::ChannelsLast);
+    const at::Tensor dw =
+        std::get<1>(StockConvolution(shape).Backward(x, dy, weight, {false, true, false}));
+    return ToTaps(shape, dw.to(torch::kFloat32));
+  }
   SetType(shape, x);
   const std::int64_t threads = at::get_num_threads();
   at::Tensor partial =

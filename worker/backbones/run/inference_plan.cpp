@@ -11,6 +11,7 @@
 #include "worker/backbones/run/compute_node.h"
 #include "worker/backbones/run/depthwise.h"
 #include "worker/backbones/run/rows.h"
+#include "worker/gpu/gpu.h"
 
 namespace fr {
 namespace {
@@ -25,6 +26,7 @@ class PackedConv {
         weight_(std::move(weight)),
         bias_(std::move(bias)),
         relu_(relu) {
+    if (GpuOf(weight_) != nullptr) return;
     auto& dispatcher = c10::Dispatcher::singleton();
     const auto reorder = dispatcher.findSchema({"mkldnn::_reorder_convolution_weight", ""});
     const auto pointwise = dispatcher.findSchema({"mkldnn::_convolution_pointwise", ""});
@@ -344,8 +346,9 @@ class InferenceBuilder {
                             (pass.activation != Activation::kNone && !relu_in_conv);
     const bool plain_sum = !pass.offset.defined() && !pass.scale.defined();
     const std::int64_t channels = graph_.node(stage.output).shape[0];
-    if (!pass.scale.defined()) pass.scale = at::ones({channels});
-    if (!pass.offset.defined()) pass.offset = at::zeros({channels});
+    const auto vector = at::TensorOptions(ComputeDevice()).dtype(at::kFloat);
+    if (!pass.scale.defined()) pass.scale = at::ones({channels}, vector);
+    if (!pass.offset.defined()) pass.offset = at::zeros({channels}, vector);
     Emit(inputs, [stage_input = stage.input, residual = stage.residual, next = stage.next,
                   next_output = stage.next_output, output = stage.output, product, pass, plain_sum,
                   needs_pass](std::vector<at::Tensor>& values) {

@@ -9,6 +9,7 @@
 
 #include "common/base/error.h"
 #include "worker/comm/communicator.h"
+#include "worker/gpu/gpu.h"
 
 namespace fr {
 namespace {
@@ -23,7 +24,7 @@ std::vector<std::pair<std::string, std::vector<std::int64_t>>> Trained(const Gra
   return trained;
 }
 
-void Draw(const Init& init, at::Tensor& tensor) {
+void DrawOnProcessor(const Init& init, at::Tensor& tensor) {
   switch (init.kind) {
     case Init::Kind::kConstant:
       tensor.fill_(init.value);
@@ -42,6 +43,14 @@ void Draw(const Init& init, at::Tensor& tensor) {
       return;
     }
   }
+}
+
+// The same numbers wherever the tensor lies.
+void Draw(const Init& init, at::Tensor& tensor) {
+  at::Tensor drawn =
+      tensor.is_cpu() ? tensor : at::empty_like(tensor, tensor.options().device(at::kCPU));
+  DrawOnProcessor(init, drawn);
+  if (!tensor.is_cpu()) tensor.copy_(drawn);
 }
 
 }  // namespace
@@ -64,8 +73,9 @@ NetworkState::NetworkState(const Graph& graph, bool trained) : trained_(Trained(
     if (parameter.role == Parameter::Role::kRunning) running_.push_back(parameter.name);
     const bool counter = parameter.role == Parameter::Role::kCounter;
     if (parameter.role != Parameter::Role::kFixed) statistics_.push_back(parameter.name);
-    tensors_[parameter.name] =
-        at::zeros(parameter.shape, counter ? torch::kInt64 : torch::kFloat32);
+    tensors_[parameter.name] = at::zeros(
+        parameter.shape,
+        at::TensorOptions(ComputeDevice()).dtype(counter ? torch::kInt64 : torch::kFloat32));
   }
 }
 

@@ -4,17 +4,12 @@
 #include "worker/backbones/run/rows.h"
 #include "worker/backbones/run/steps.h"
 #include "worker/comm/communicator.h"
+#include "worker/gpu/gpu.h"
 
 namespace fr {
 namespace {
 
 constexpr double kMomentum = 0.1;
-
-std::vector<int> InputsOf(const Graph& graph, const NormNodes& nodes) {
-  std::vector<int> inputs = {graph.node(nodes.norm).inputs[0]};
-  if (nodes.residual) inputs.push_back(*nodes.residual);
-  return inputs;
-}
 
 // Sums `values` over ranks.
 void SumOverRanks(std::vector<double>& values, Communicator* comm) {
@@ -41,7 +36,7 @@ class NormStep : public Step {
  public:
   NormStep(const Graph& graph, const NormNodes& nodes, const NetworkState& state,
            Communicator* comm)
-      : Step(InputsOf(graph, nodes), nodes.output, graph.node(nodes.norm).block),
+      : Step(NormInputs(graph, nodes), nodes.output, graph.node(nodes.norm).block),
         comm_(comm),
         epsilon_(graph.node(nodes.norm).epsilon),
         channels_(graph.node(nodes.norm).shape[0]),
@@ -264,8 +259,15 @@ class NormStep : public Step {
 
 }  // namespace
 
+std::vector<int> NormInputs(const Graph& graph, const NormNodes& nodes) {
+  std::vector<int> inputs = {graph.node(nodes.norm).inputs[0]};
+  if (nodes.residual) inputs.push_back(*nodes.residual);
+  return inputs;
+}
+
 std::unique_ptr<Step> MakeNormStep(const Graph& graph, const NormNodes& nodes,
                                    const NetworkState& state, Communicator* comm) {
+  if (ProcessGpu() != nullptr) return MakeGpuNormStep(graph, nodes, state, comm);
   return std::make_unique<NormStep>(graph, nodes, state, comm);
 }
 

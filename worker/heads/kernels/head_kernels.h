@@ -28,6 +28,9 @@ inline constexpr std::int64_t PanelOffset(std::int64_t column, std::int64_t k) {
 // A logit so low that its probability is 0 whatever the others are; unlike -inf, 0 times it is 0.
 inline constexpr float kNoLogit = -1e30F;
 
+// Bins of bounds on probabilities (head_shard.h), of half an e-fold each: down to exp(-48).
+inline constexpr int kBoundBins = 96;
+
 // What becomes of the logits that are no target's. z = scale * cosine.
 struct NegativeRule {
   enum class Kind : std::uint8_t {
