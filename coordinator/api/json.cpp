@@ -213,6 +213,14 @@ json MarkJson(bool is_set, const std::string& reason, std::int64_t since_ms) {
   return is_set ? json{{"reason", reason}, {"since_ms", since_ms}} : json(nullptr);
 }
 
+json GpusJson(const NodeStatus& node) {
+  json gpus = json::array();
+  for (const GpuDescription& gpu : node.gpu_list()) {
+    gpus.push_back({{"model", gpu.model()}, {"memory_bytes", gpu.memory_bytes()}});
+  }
+  return gpus;
+}
+
 json NodeJson(const NodeStatus& node) {
   const NodeRecord& record = node.record();
   return {{"name", node.name()},
@@ -226,6 +234,7 @@ json NodeJson(const NodeStatus& node) {
           {"slots_used", node.slots_used()},
           {"gpus", node.gpus()},
           {"gpus_used", node.gpus_used()},
+          {"gpu_list", GpusJson(node)},
           {"cpus", node.cpus()},
           {"cpus_used", node.cpus_used()},
           {"memory_bytes", node.memory_bytes()},

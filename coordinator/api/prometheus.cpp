@@ -182,6 +182,8 @@ constexpr Family kCordoned = {"fr_node_cordoned", "gauge",
                               "1 for a node that gets no workers after repeated failures, else 0"};
 constexpr Family kGpus = {"fr_node_gpus", "gauge", "GPUs of a node"};
 constexpr Family kGpusUsed = {"fr_node_gpus_used", "gauge", "GPUs that a node's workers have"};
+constexpr Family kGpuMemory = {"fr_node_gpu_memory_bytes", "gauge",
+                               "Memory of a node's GPU, where it is known"};
 constexpr Family kMemory = {"fr_node_memory_bytes", "gauge", "Memory of a node, where it is known"};
 constexpr Family kReserved = {"fr_node_memory_reserved_bytes", "gauge",
                               "Memory that is set aside for a node's workers"};
@@ -276,6 +278,16 @@ void AddJob(Page* page, const JobFigures& job) {
   if (reported_ms > 0) page->Add(kReported, labels, Seconds(reported_ms));
 }
 
+void AddGpus(Page* page, const NodeStatus& node) {
+  for (int number = 0; number < node.gpu_list_size(); ++number) {
+    const GpuDescription& gpu = node.gpu_list(number);
+    if (gpu.memory_bytes() == 0) continue;
+    page->Add(kGpuMemory,
+              {{"node", node.name()}, {"gpu", std::to_string(number)}, {"model", gpu.model()}},
+              static_cast<double>(gpu.memory_bytes()));
+  }
+}
+
 void AddNode(Page* page, const NodeStatus& node) {
   const Labels labels = {{"node", node.name()}};
   page->Add(kNodeUp, labels, node.liveness() == NodeStatus::UP ? 1 : 0);
@@ -283,6 +295,7 @@ void AddNode(Page* page, const NodeStatus& node) {
   page->Add(kCordoned, labels, node.record().cordoned() ? 1 : 0);
   page->Add(kGpus, labels, node.gpus());
   page->Add(kGpusUsed, labels, node.gpus_used());
+  AddGpus(page, node);
   if (node.memory_bytes() > 0) {
     page->Add(kMemory, labels, static_cast<double>(node.memory_bytes()));
   }

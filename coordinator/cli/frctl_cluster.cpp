@@ -39,7 +39,7 @@ void PrintNodes(JobClient& client, OutputFormat format) {
   for (const NodeStatus& node : reply.nodes()) {
     rows.push_back(
         {node.name(), NodeStateCell(node), UseCell(node.slots_used(), node.slots()),
-         UseCell(node.gpus_used(), node.gpus()),
+         UseCell(node.gpus_used(), node.gpus()), GpuModelsCell(node),
          node.cpus() == 0 ? "-" : UseCell(node.cpus_used(), node.cpus()), MemoryCell(node),
          LabelsCell(node),
          node.job_ids().empty() ? "-" : fmt::format("{}", fmt::join(node.job_ids(), " ")),
@@ -49,6 +49,7 @@ void PrintNodes(JobClient& client, OutputFormat format) {
                                 {"STATE"},
                                 {"SLOTS", Align::kRight},
                                 {"GPUS", Align::kRight},
+                                {"MODEL"},
                                 {"CORES", Align::kRight},
                                 {"MEMORY", Align::kRight},
                                 {"LABELS"},

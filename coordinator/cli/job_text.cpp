@@ -1,6 +1,8 @@
 #include "coordinator/cli/job_text.h"
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -114,6 +116,25 @@ std::string NodeStateCell(const NodeStatus& node) {
   if (node.record().drained()) text += ", drained";
   if (node.record().cordoned()) text += ", cordoned";
   return text;
+}
+
+std::string GpuModelsCell(const NodeStatus& node) {
+  std::vector<std::pair<std::string, int>> models;  // in the order in which they come
+  for (const GpuDescription& gpu : node.gpu_list()) {
+    const auto same = std::find_if(models.begin(), models.end(),
+                                   [&](const auto& one) { return one.first == gpu.model(); });
+    if (same == models.end()) {
+      models.emplace_back(gpu.model(), 1);
+    } else {
+      ++same->second;
+    }
+  }
+  std::vector<std::string> parts;
+  parts.reserve(models.size());
+  for (const auto& [model, number] : models) {
+    parts.push_back(fmt::format("{} x {}", number, OneLine(model)));
+  }
+  return parts.empty() ? "-" : fmt::format("{}", fmt::join(parts, ", "));
 }
 
 std::string NodeNote(const NodeStatus& node, std::int64_t now_ms) {

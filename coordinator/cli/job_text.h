@@ -31,6 +31,10 @@ std::string AttemptText(const JobRecord& job);
 // "up", "down", "not seen yet", with "drained" and "cordoned" where it is.
 std::string NodeStateCell(const NodeStatus& node);
 
+// "8 x NVIDIA H100 80GB HBM3"; of several models, each with its number: "4 x A, 4 x B". "-": not
+// known.
+std::string GpuModelsCell(const NodeStatus& node);
+
 // The reasons for that, with their age.
 std::string NodeNote(const NodeStatus& node, std::int64_t now_ms);
 

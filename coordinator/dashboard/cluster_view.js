@@ -18,6 +18,13 @@ function why(node) {
   return node.drained?.reason ?? node.cordoned?.reason ?? node.liveness_reason;
 }
 
+// "8 x NVIDIA H100 80GB HBM3"; of several models, each with its number.
+function gpuModels(node) {
+  const numbers = new Map();
+  for (const {model} of node.gpu_list) numbers.set(model, (numbers.get(model) ?? 0) + 1);
+  return [...numbers].map(([model, number]) => `${number} x ${model}`).join(', ');
+}
+
 function table(caption, columns) {
   const rows = element('tbody');
   return {rows, node: element('div', {class: 'scroll'}, element('table', {},
@@ -54,8 +61,9 @@ export class ClusterView {
 
 function makeNodeRow() {
   return element('tr', {}, element('td', {}, stateBadge()),
+    element('td', {}, element('span'), element('div', {class: 'why'})), element('td'),
     element('td', {}, element('span'), element('div', {class: 'why'})),
-    ...NODE_COLUMNS.slice(2).map(() => element('td')));
+    ...NODE_COLUMNS.slice(4).map(() => element('td')));
 }
 
 function updateNodeRow(row, node, now) {
@@ -64,7 +72,8 @@ function updateNodeRow(row, node, now) {
   setText(name.children[0], node.name);
   setText(name.children[1], why(node));
   setText(slots, `${node.slots_used} of ${node.slots}`);
-  setText(gpus, node.gpus ? `${node.gpus_used} of ${node.gpus}` : DASH);
+  setText(gpus.children[0], node.gpus ? `${node.gpus_used} of ${node.gpus}` : DASH);
+  setText(gpus.children[1], gpuModels(node));
   setText(memory, node.memory_bytes
     ? `${bytes(node.memory_reserved_bytes)} of ${bytes(node.memory_bytes)}`
     : bytes(node.memory_reserved_bytes));

@@ -1,16 +1,16 @@
 #include "coordinator/launch/host_watch.h"
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
-#include <map>
-#include <sstream>
 
 #include <fmt/format.h>
 #include <sys/eventfd.h>
 
 #include "common/base/clock.h"
 #include "common/base/error.h"
+#include "common/base/gpu_inventory.h"
+#include "common/base/logging.h"
+#include "coordinator/launch/host_facts.h"
 #include "coordinator/launch/program.h"
 #include "coordinator/launch/session.h"
 #include "coordinator/launch/ssh.h"
@@ -22,15 +22,6 @@ namespace {
 constexpr std::size_t kMaxThreads = 16;
 // Of a host. Those of a host that is away for long are forgotten, oldest first.
 constexpr std::size_t kMaxSweeps = 300;
-
-// What a host is asked. A script on standard input, so that no login shell interprets it. The words
-// in front tell our lines from greetings.
-constexpr const char* kFacts =
-    "echo \"fr-cpus $(OMP_NUM_THREADS= nproc)\"\n"
-    "while read -r key value unit; do\n"
-    "  [ \"$key\" = MemTotal: ] && echo \"fr-memory-kib $value\"\n"
-    "done </proc/meminfo\n"
-    "echo \"fr-gpus $(nvidia-smi -L 2>/dev/null | grep -c '^GPU ')\"\n";
 
 // Kills what has one of the marks. The shell that does it has none.
 std::string SweepScript(const std::vector<std::string>& directories) {
@@ -46,19 +37,6 @@ std::string SweepScript(const std::vector<std::string>& directories) {
       patterns);
 }
 
-std::map<std::string, std::int64_t> Numbers(const std::string& output) {
-  std::map<std::string, std::int64_t> numbers;
-  std::istringstream lines(output);
-  for (std::string line; std::getline(lines, line);) {
-    const std::size_t blank = line.find(' ');
-    if (!line.starts_with("fr-") || blank == std::string::npos) continue;
-    std::int64_t value = 0;
-    std::from_chars(line.data() + blank + 1, line.data() + line.size(), value);
-    numbers[line.substr(0, blank)] = value;
-  }
-  return numbers;
-}
-
 // Up, or down with the reason: what `command` followed by a shell says. `name`: in its reason.
 NodeReport AskMachine(std::vector<std::string> command, const std::string& name,
                       const ProgramOptions& options) {
@@ -69,14 +47,10 @@ NodeReport AskMachine(std::vector<std::string> command, const std::string& name,
     const ProgramResult result = RunProgram(command, options);
     report.reason = FailureText(name, result, options);
     if (!result.ok()) return report;
-    std::map<std::string, std::int64_t> numbers = Numbers(result.output);
-    if (numbers["fr-cpus"] <= 0) {
+    if (!ReadHostFacts(result.output, &report)) {
       report.reason = fmt::format("{} answered, but not as a shell does", name);
       return report;
     }
-    report.cpus = static_cast<int>(numbers["fr-cpus"]);
-    report.gpus = static_cast<int>(numbers["fr-gpus"]);
-    report.memory_bytes = numbers["fr-memory-kib"] * 1024;
     report.liveness = NodeStatus::UP;
     report.seen_ms = UnixMillis();
   } catch (const Error& error) {
@@ -87,7 +61,13 @@ NodeReport AskMachine(std::vector<std::string> command, const std::string& name,
 
 }  // namespace
 
-NodeReport LookAtThisMachine() { return AskMachine({}, "sh", {.input = kFacts}); }
+NodeReport LookAtThisMachine() {
+  NodeReport report = AskMachine({}, "sh", {.input = kMachineScript});
+  std::string trouble;
+  for (const GpuInfo& gpu : FindGpus(&trouble)) AddGpu(gpu.name, gpu.memory_bytes, &report);
+  if (!trouble.empty()) spdlog::warn("looking for this machine's GPUs: {}", trouble);
+  return report;
+}
 
 HostWatch::HostWatch(const std::vector<std::string>& hosts, const SshSpec& ssh)
     : ssh_(ssh), command_(SshCommand(ssh)), cancel_(eventfd(0, EFD_CLOEXEC)) {
@@ -186,7 +166,7 @@ void HostWatch::Ask(Host& host, std::unique_lock<std::mutex>& lock) {
   command.push_back(name);
   ProgramOptions options;
   options.timeout_ms = ssh_.probe_timeout_ms();
-  options.input = SweepScript(directories) + kFacts;
+  options.input = SweepScript(directories) + kMachineScript + kGpuScript;
   options.max_output_bytes = std::size_t{64} << 10;
   options.cancel_fd = cancel_.get();
   const NodeReport answer = AskMachine(std::move(command), ssh_.command() + " " + name, options);

@@ -15,7 +15,8 @@
 
 namespace fr {
 
-// Of this machine: found out anew.
+// Of this machine: found out anew, its GPUs by NVML (common/base/gpu_inventory.h). Logs what keeps
+// them from being found.
 NodeReport LookAtThisMachine();
 
 // Every host is asked every ssh.probe_every for its cores, memory and GPUs, some of them at a time,

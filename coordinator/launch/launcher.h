@@ -57,8 +57,9 @@ struct NodeReport {
   std::int64_t seen_ms = 0;  // Unix time of the last answer; 0: never
   int cpus = 0;              // 0: not known
   int gpus = 0;
-  std::int64_t memory_bytes = 0;    // 0: not known
-  std::optional<int> usable_slots;  // fewer than configured: part of a cluster is down
+  std::vector<GpuDescription> gpu_list;  // in the order of their numbers; empty: not known
+  std::int64_t memory_bytes = 0;         // 0: not known
+  std::optional<int> usable_slots;       // fewer than configured: part of a cluster is down
 };
 
 enum class StopMode {

@@ -44,7 +44,9 @@ Words HostArguments(const CoordinatorSpec& spec) {
 Words EnvironmentArguments(const LaunchRequest& request, const NodeSlots& slots) {
   Words words = {"-x", fmt::format("OMP_NUM_THREADS={}", request.threads_per_worker)};
   if (slots.gpus_size() > 0) {
-    Append(&words, {"-x", fmt::format("CUDA_VISIBLE_DEVICES={}", fmt::join(slots.gpus(), ","))});
+    // CUDA itself would count the fastest first; the numbers are those of NVML and nvidia-smi.
+    Append(&words, {"-x", "CUDA_DEVICE_ORDER=PCI_BUS_ID", "-x",
+                    fmt::format("CUDA_VISIBLE_DEVICES={}", fmt::join(slots.gpus(), ","))});
   }
   return words;
 }

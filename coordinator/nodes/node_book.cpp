@@ -187,6 +187,10 @@ std::vector<NodeStatus> NodeBook::Statuses() const {
     if (!node.report.reason.empty()) status.set_liveness_reason(node.report.reason);
     *status.mutable_record() = node.record;
     status.set_gpus(view.gpus);
+    // Of more than are configured, the first are those that workers get.
+    for (const GpuDescription& gpu : node.report.gpu_list) {
+      if (status.gpu_list_size() < view.gpus) *status.add_gpu_list() = gpu;
+    }
     status.set_cpus(view.cpus);
     status.set_memory_bytes(view.memory_bytes);
     status.mutable_labels()->Assign(node.spec.labels().begin(), node.spec.labels().end());

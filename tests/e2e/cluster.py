@@ -12,6 +12,8 @@ import urllib.request
 from pathlib import Path
 
 BIN_DIR = Path(os.environ.get("FR_BIN_DIR", "build/release/bin")).resolve()
+# In the driver's library's place (tests/common/fake_nvml.c): an H100 and an A100.
+FAKE_NVML = BIN_DIR.parent / "lib/libfr_fake_nvml.so"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 
 

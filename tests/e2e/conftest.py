@@ -2,7 +2,7 @@ import subprocess
 
 import pytest
 
-from cluster import BIN_DIR, Cluster
+from cluster import BIN_DIR, FAKE_NVML, Cluster
 
 
 def pytest_configure(config):
@@ -23,6 +23,17 @@ def cluster(tmp_path_factory):
 @pytest.fixture
 def empty_cluster(tmp_path):
     cluster = Cluster(tmp_path / "cluster")
+    try:
+        yield cluster.start()
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def gpu_cluster(tmp_path, monkeypatch):
+    """Its machine seems to have two GPUs."""
+    monkeypatch.setenv("FR_NVML_LIBRARY", str(FAKE_NVML))
+    cluster = Cluster(tmp_path / "gpu-cluster")
     try:
         yield cluster.start()
     finally:

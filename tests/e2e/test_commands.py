@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cluster import Cluster, wait_for
+from cluster import FAKE_NVML, Cluster, wait_for
 
 JOB = """\
 name: by-hand
@@ -150,6 +150,34 @@ def test_lists_of_a_coordinator_without_jobs(cluster):
     assert "localhost" in cluster.run("frctl", "nodes").stdout
     latest = cluster.run("frctl", "show", "latest")
     assert latest.returncode == 1 and "no jobs" in latest.stderr
+
+
+# What the machine's driver says of its GPUs is in the table, in JSON, and for Prometheus.
+def test_gpus_are_found_and_shown(gpu_cluster):
+    table = gpu_cluster.run("frctl", "nodes").stdout
+    assert "0/2  1 x NVIDIA H100 80GB HBM3, 1 x NVIDIA A100-SXM4-40GB" in table, table
+    node, = json.loads(gpu_cluster.run("frctl", "nodes", "-o", "json").stdout)["nodes"]
+    assert node["gpus"] == 2
+    assert node["gpu_list"] == [
+        {"model": "NVIDIA H100 80GB HBM3", "memory_bytes": 85520809984},
+        {"model": "NVIDIA A100-SXM4-40GB", "memory_bytes": 40 << 30}]
+    assert gpu_cluster.get("/nodes")["nodes"] == [node]
+    _, _, page = gpu_cluster.request("/metrics")
+    assert ('fr_node_gpu_memory_bytes{node="localhost",gpu="1",model="NVIDIA A100-SXM4-40GB"} '
+            '42949672960\n') in page.decode()
+
+
+# A driver that does not work is said once, in the log; the machine has no GPUs then.
+def test_a_driver_that_fails_is_named_in_the_log(tmp_path, monkeypatch):
+    monkeypatch.setenv("FR_NVML_LIBRARY", str(FAKE_NVML))
+    monkeypatch.setenv("FR_FAKE_NVML", "no-driver")
+    cluster = Cluster(tmp_path / "cluster")
+    try:
+        cluster.start()
+        assert cluster.get("/nodes")["nodes"][0]["gpus"] == 0
+        assert cluster.log.read_text().count("nvmlInit_v2: Driver Not Loaded") == 1
+    finally:
+        cluster.stop()
 
 
 def test_a_job_that_is_not_there_is_exit_code_1(cluster):

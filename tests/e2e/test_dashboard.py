@@ -178,6 +178,13 @@ def test_nodes_and_users_are_shown(cluster, browser, job_id, quiet_console):
     assert owner in browser.texts("[data-card=users] tbody td:first-child")
 
 
+def test_gpus_are_shown_by_model(browser, gpu_cluster, quiet_console):
+    browser.open(f"{gpu_cluster.url}/#/cluster")
+    row = "[data-card=nodes] tbody tr"
+    wait_for(lambda: "0 of 2" in (browser.text(row) or ""), "the node's GPUs")
+    assert "1 x NVIDIA H100 80GB HBM3, 1 x NVIDIA A100-SXM4-40GB" in browser.text(row)
+
+
 def test_it_fits_a_phone_and_the_dark(cluster, browser, job_id, quiet_console):
     browser.resize(390, 844)
     try:

@@ -72,6 +72,12 @@ def test_answers_fit_their_schema_for_a_job_that_waits(cluster, openapi, waiting
     check_every_path(cluster, openapi, waiting_job)
 
 
+def test_answers_fit_their_schema_for_a_machine_with_gpus(gpu_cluster, openapi):
+    nodes = gpu_cluster.get("/nodes")
+    assert len(nodes["nodes"][0]["gpu_list"]) == 2
+    check(openapi, "/api/v1/nodes", nodes)
+
+
 @pytest.mark.worker
 def test_answers_fit_their_schema_for_a_job_that_has_run(cluster, openapi, trained_job):
     check_every_path(cluster, openapi, trained_job)

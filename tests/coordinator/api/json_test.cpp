@@ -113,6 +113,22 @@ TEST(LogsJson, ReplacesWhatIsNoText) {
   EXPECT_EQ(LogsJson(reply)["next_offset"], 4);
 }
 
+// One entry a GPU, so that mixed nodes need no other form; none where nobody has looked.
+TEST(NodesJson, DescribesEachGpu) {
+  ListNodesReply reply;
+  reply.add_nodes()->set_name("cluster");
+  NodeStatus& node = *reply.add_nodes();
+  GpuDescription& gpu = *node.add_gpu_list();
+  gpu.set_model("NVIDIA H100 80GB HBM3");
+  gpu.set_memory_bytes(85'520'809'984);
+  node.add_gpu_list()->set_model("NVIDIA GB10");
+  const json nodes = NodesJson(reply)["nodes"];
+  EXPECT_EQ(nodes[0]["gpu_list"], json::array());
+  EXPECT_EQ(nodes[1]["gpu_list"],
+            json::array({{{"model", "NVIDIA H100 80GB HBM3"}, {"memory_bytes", 85'520'809'984}},
+                         {{"model", "NVIDIA GB10"}, {"memory_bytes", 0}}}));
+}
+
 // A checksum does not fit JavaScript's numbers.
 TEST(CheckpointsJson, WritesChecksumsAsText) {
   ListCheckpointsReply reply;

@@ -64,6 +64,10 @@ TEST(PrometheusText, ShowsTheCluster) {
   node.set_liveness(NodeStatus::UP);
   node.mutable_record()->set_cordoned(true);
   node.set_gpus(4);
+  node.add_gpu_list()->set_model("GH200");  // its memory is not known
+  GpuDescription& gpu = *node.add_gpu_list();
+  gpu.set_model("NVIDIA H100 80GB HBM3");
+  gpu.set_memory_bytes(85'520'809'984);
   node.set_memory_bytes(1024);
   node.set_memory_reserved_bytes(512);
   snapshot.queue = {2, 90, 60.5};
@@ -86,6 +90,9 @@ TEST(PrometheusText, ShowsTheCluster) {
   EXPECT_THAT(text, HasLine("fr_node_drained{node=\"gpu-1\"} 0"));
   EXPECT_THAT(text, HasLine("fr_node_cordoned{node=\"gpu-1\"} 1"));
   EXPECT_THAT(text, HasLine("fr_node_gpus{node=\"gpu-1\"} 4"));
+  EXPECT_THAT(text, HasLine("fr_node_gpu_memory_bytes{node=\"gpu-1\",gpu=\"1\","
+                            "model=\"NVIDIA H100 80GB HBM3\"} 85520809984"));
+  EXPECT_THAT(text, Not(HasSubstr("GH200")));
   EXPECT_THAT(text, HasLine("fr_node_memory_bytes{node=\"gpu-1\"} 1024"));
   EXPECT_THAT(text, HasLine("fr_node_memory_reserved_bytes{node=\"gpu-1\"} 512"));
   EXPECT_THAT(text, HasLine("fr_queue_jobs 2"));
@@ -205,6 +212,9 @@ Snapshot Everything() {
   Snapshot snapshot;
   snapshot.jobs = {first, second};
   snapshot.nodes.emplace_back().set_name("node");
+  for (const std::int64_t bytes : {1, 2}) {
+    snapshot.nodes.back().add_gpu_list()->set_memory_bytes(bytes);
+  }
   return snapshot;
 }
 

@@ -1,6 +1,7 @@
 #include "coordinator/launch/host_watch.h"
 
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <thread>
 
@@ -11,6 +12,7 @@
 #include "common/base/temporary_directory.h"
 #include "coordinator/launch/program.h"
 #include "coordinator/launch/session.h"
+#include "tests/common/environment_variable.h"
 #include "tests/coordinator/fake_ssh.h"
 #include "tests/coordinator/wait_for.h"
 
@@ -74,6 +76,48 @@ TEST_F(HostWatchTest, ReportsWhatAHostHas) {
     EXPECT_EQ(report.memory_bytes, pages * page_bytes);
   }
   EXPECT_EQ(watch.Report("nobody").liveness, NodeStatus::UNKNOWN);
+}
+
+// What nvidia-smi says there, by number.
+TEST_F(HostWatchTest, ReportsAHostsGpus) {
+  const fs::path nvidia_smi = directory_.path() / "nvidia-smi";
+  std::ofstream(nvidia_smi) << "#!/bin/sh\n"
+                               "[ \"$*\" = '--query-gpu=name,memory.total "
+                               "--format=csv,noheader,nounits' ] || exit 1\n"
+                               "echo 'NVIDIA H100 80GB HBM3, 81559'\n"
+                               "echo 'NVIDIA A100-SXM4-40GB, 40960'\n";
+  fs::permissions(nvidia_smi, fs::perms::owner_all);
+  const EnvironmentVariable path("PATH",
+                                 (directory_.path().string() + ":" + std::getenv("PATH")).c_str());
+  const HostWatch watch({"a"}, ssh_);
+  ASSERT_TRUE(WaitForLiveness(watch, "a", NodeStatus::UP));
+  const NodeReport report = watch.Report("a");
+  EXPECT_EQ(report.gpus, 2);
+  ASSERT_EQ(report.gpu_list.size(), 2U);
+  EXPECT_EQ(report.gpu_list[0].model(), "NVIDIA H100 80GB HBM3");
+  EXPECT_EQ(report.gpu_list[1].memory_bytes(), std::int64_t{40960} << 20);
+}
+
+// Of this machine the driver's library says it, and nvidia-smi need not be there.
+TEST(LookAtThisMachine, FindsItsGpus) {
+  const EnvironmentVariable library("FR_NVML_LIBRARY", FR_FAKE_NVML_LIBRARY);
+  const NodeReport report = LookAtThisMachine();
+  EXPECT_EQ(report.liveness, NodeStatus::UP) << report.reason;
+  EXPECT_EQ(report.cpus, static_cast<int>(std::thread::hardware_concurrency()));
+  EXPECT_GT(report.memory_bytes, 0);
+  EXPECT_EQ(report.gpus, 2);
+  ASSERT_EQ(report.gpu_list.size(), 2U);
+  EXPECT_EQ(report.gpu_list[0].model(), "NVIDIA H100 80GB HBM3");
+  EXPECT_EQ(report.gpu_list[1].memory_bytes(), std::int64_t{40} << 30);
+}
+
+// A driver that fails costs the machine its GPUs, no more.
+TEST(LookAtThisMachine, IsUpWithoutADriver) {
+  const EnvironmentVariable library("FR_NVML_LIBRARY", FR_FAKE_NVML_LIBRARY);
+  const EnvironmentVariable role("FR_FAKE_NVML", "no-driver");
+  const NodeReport report = LookAtThisMachine();
+  EXPECT_EQ(report.liveness, NodeStatus::UP) << report.reason;
+  EXPECT_EQ(report.gpus, 0);
 }
 
 // Down with ssh's words, and up again; its neighbour does not notice.

@@ -66,7 +66,8 @@ TEST(MpirunCommand, GivesEachHostAPart) {
   ASSERT_EQ(parts.size(), 2U);
   EXPECT_THAT(parts[0], ElementsAre("-np", "2", "--host", "node3:2", "-x",
                                     "FR_ATTEMPT=/shared/job-7/attempt-3", "-x", "OMP_NUM_THREADS=4",
-                                    "-x", "CUDA_VISIBLE_DEVICES=0,3", "w", "--coordinator",
+                                    "-x", "CUDA_DEVICE_ORDER=PCI_BUS_ID", "-x",
+                                    "CUDA_VISIBLE_DEVICES=0,3", "w", "--coordinator",
                                     "tcp://10.0.0.1:7070", "--job-id", "job-7", "--attempt", "3"));
   EXPECT_THAT(parts[1], IsSupersetOf({"--host", "node1:1", "OMP_NUM_THREADS=4"}));
   EXPECT_THAT(parts[1], Not(Contains("CUDA_VISIBLE_DEVICES=0,3")));

@@ -115,6 +115,34 @@ TEST_F(NodeBookTest, CapacityIsConfiguredOrFound) {
   EXPECT_EQ(views[1].slots, 5);
 }
 
+// What is known of GPUs is shown for those that workers get, be they fewer or more than were found.
+TEST_F(NodeBookTest, ShowsTheGpusThatWorkersGet) {
+  spec_.mutable_nodes(1)->set_gpus(3);
+  NodeBook book(spec_, {});
+  EXPECT_EQ(book.Statuses()[0].gpu_list_size(), 0);
+  for (const char* name : {"node1", "node2"}) {
+    NodeReport report = Report(name, NodeStatus::UP);
+    for (const char* model : {"H100", "H100", "A100", "A100"}) {
+      report.gpu_list.emplace_back().set_model(model);
+    }
+    book.Absorb({report});
+  }
+  const std::vector<NodeStatus> statuses = book.Statuses();
+  EXPECT_EQ(statuses[0].gpu_list_size(), 4);
+  EXPECT_EQ(statuses[1].gpus(), 3);
+  ASSERT_EQ(statuses[1].gpu_list_size(), 3);
+  EXPECT_EQ(statuses[1].gpu_list(1).model(), "H100");
+  EXPECT_EQ(statuses[1].gpu_list(2).model(), "A100");
+
+  spec_.mutable_nodes(0)->set_gpus(8);
+  NodeBook more(spec_, {});
+  NodeReport report = Report("node1", NodeStatus::UP);
+  report.gpu_list.emplace_back().set_model("H100");
+  more.Absorb({report});
+  EXPECT_EQ(more.Statuses()[0].gpus(), 8);
+  EXPECT_EQ(more.Statuses()[0].gpu_list_size(), 1);
+}
+
 // Drained and cordoned nodes are remembered; one undrain ends both and forgets the failures.
 TEST_F(NodeBookTest, DrainAndCordonLastUntilUndrained) {
   NodeBook book(spec_, {});
