@@ -5,6 +5,10 @@ find_package(LibTorch REQUIRED)
 
 file(GLOB FR_ENGINE_SOURCES CONFIGURE_DEPENDS comm/*.cpp backbones/run/*.cpp heads/*.cpp optim/*.cpp
      eval/*.cpp checkpoint/*.cpp train/*.cpp)
+# The one source that needs NCCL's header; what is above it needs only the table.
+if(NOT FR_CUDA)
+  list(FILTER FR_ENGINE_SOURCES EXCLUDE REGEX "comm/nccl_library\\.cpp$")
+endif()
 fr_library(
   fr_engine
   SOURCES ${FR_ENGINE_SOURCES} align/mtcnn.cpp align/mtcnn_networks.cpp

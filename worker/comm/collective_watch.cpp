@@ -133,7 +133,7 @@ void CollectiveWatch::Given(int queue, std::unique_ptr<GpuEvent> event) {
 }
 
 void CollectiveWatch::Fail(const Error& error) {
-  if (failure_->Set(error)) transport_.abort();
+  if (failure_->Set(error)) Abort();
 }
 
 bool CollectiveWatch::Drain() {
