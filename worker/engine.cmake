@@ -12,7 +12,7 @@ endif()
 fr_library(
   fr_engine
   SOURCES ${FR_ENGINE_SOURCES} align/mtcnn.cpp align/mtcnn_networks.cpp
-          dedupe/identity_centres.cpp dedupe/overlaps.cpp model/embed.cpp model/export.cpp model/host_tensors.cpp
+          dedupe/identity_centres.cpp dedupe/overlaps.cpp gpu/gpu.cpp model/embed.cpp model/export.cpp model/host_tensors.cpp
           model/import.cpp model/model.cpp
   LINK fr_models fr_telemetry fr_align fr_dedupe fr_head_kernels fr_backbone_kernels fr_data fr_common LibTorch::LibTorch MPI::MPI_C nlohmann_json::nlohmann_json)
 # Open MPI's C++ bindings are long gone from the standard, but not from its headers.
