@@ -27,8 +27,8 @@ struct NcclExchange {
 // Of what the tensor holds. Throws Error(kInvalidArgument) for what NCCL, or we, do not send.
 NcclType CarriedNcclType(const at::Tensor& tensor, const char* collective);
 
-// In place, for a contiguous tensor of float or double (Wire::kBFloat16: float). Besides it takes
-// twice its memory, 128 MiB at most (float32; half of it with bfloat16).
+// In place, for a contiguous tensor of float or double (Wire::kBFloat16: float). Goes in pieces of
+// 16 Mi elements, and needs memory for one piece more.
 void NcclAllReduceInRankOrder(const NcclExchange& exchange, const at::Tensor& tensor, Wire wire);
 
 // Sums of flat [sum(parts)], float or double, of which this rank gets its own part.
