@@ -28,6 +28,23 @@ foreach(ranks 1 2 3 4)
                "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1")
 endforeach()
 
+# What a GPU's tensors go through, on a GPU that the processor plays.
+file(GLOB FR_ENGINE_GPU_TESTS CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/engine_gpu/*.cpp)
+fr_test(engine_gpu_tests SOURCES ${FR_ENGINE_GPU_TESTS} ${CMAKE_CURRENT_LIST_DIR}/engine/main.cpp
+        LINK fr_engine NO_DISCOVERY)
+set_target_properties(engine_gpu_tests PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+target_compile_options(engine_gpu_tests PRIVATE -fPIC)
+target_precompile_headers(engine_gpu_tests REUSE_FROM fr_engine)
+foreach(ranks 1 2 3 4)
+  add_test(NAME engine_gpu.ranks_${ranks}
+           COMMAND mpirun --oversubscribe --bind-to none -np ${ranks}
+                   $<TARGET_FILE:engine_gpu_tests>)
+  set_tests_properties(
+    engine_gpu.ranks_${ranks}
+    PROPERTIES TIMEOUT 300 PROCESSORS ${ranks} ENVIRONMENT
+               "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1")
+endforeach()
+
 # A benchmark that nobody starts stops working unseen.
 if(NOT FR_SANITIZE)
   add_test(NAME bench.head_runs COMMAND bench_head --identities 3000 --batch 16 --dim 64 --steps 1)

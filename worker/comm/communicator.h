@@ -1,5 +1,5 @@
 #pragma once
-// Collectives over the ranks of a job, on CPU tensors.
+// Collectives over the ranks of a job.
 
 #include <cstdint>
 #include <memory>
@@ -30,14 +30,16 @@ class PendingCollective {
  public:
   virtual ~PendingCollective() = default;
   // Returns when the result is there, and says when the work for it was done; waiting costs no
-  // processor time. Throws what failed. More calls return or throw the same.
+  // processor time. Throws what failed. More calls return or throw the same. For a tensor on a GPU
+  // it returns at once: what the caller's current stream is given from now on finds the result.
   virtual TimeSpan Wait() = 0;
 };
 
 // Every rank calls the same methods in the same order, from one thread at a time. Tensors are
-// contiguous CPU tensors of float, double, int64, uint8, and, where nothing is added, bfloat16;
-// others throw Error(kInvalidArgument). A failure of the transport throws Error(kUnavailable) that
-// names the collective and this rank.
+// contiguous, of float, double, int64, uint8, and, where nothing is added, bfloat16; others throw
+// Error(kInvalidArgument). They lie on the processor, or, for NcclCommunicator, on the GPU, with
+// whose current stream the collectives are in order then. A failure of the transport throws
+// Error(kUnavailable) that names the collective and this rank.
 class Communicator {
  public:
   Communicator() = default;
@@ -57,7 +59,8 @@ class Communicator {
   // own, one after the other in the order of these calls, beside the collectives of the caller.
   // Until Wait() returned nobody touches the memory of `tensor`, which the collective keeps alive.
   // Added in rank order: the same bits on every rank and in every run, however a buffer is cut into
-  // tensors. After a failure all later ones fail alike.
+  // tensors. (NcclCommunicator adds float32 in an order of NCCL's unless SetDeterministic: the same
+  // bits on every rank, but no more.) After a failure all later ones fail alike.
   virtual std::unique_ptr<PendingCollective> StartAllReduceSum(at::Tensor tensor, Wire wire) = 0;
 
   // Rows of all ranks in rank order: local [rows_per_rank[rank], ...] -> [sum, ...].

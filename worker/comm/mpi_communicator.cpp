@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <exception>
-#include <numeric>
 #include <utility>
 
 #include <fmt/format.h>
@@ -10,7 +9,9 @@
 #include "common/base/error.h"
 #include "worker/comm/communication_thread.h"
 #include "worker/comm/mpi_group.h"
+#include "worker/comm/rank_messages.h"
 #include "worker/comm/rank_order_sum.h"
+#include "worker/comm/rows.h"
 
 namespace fr {
 namespace {
@@ -58,30 +59,6 @@ MPI_Datatype CarriedType(const at::Tensor& tensor, const char* collective) {
   if (tensor.scalar_type() != at::kBFloat16) return NumberType(tensor, collective);
   RequireMemory(tensor, collective);
   return MPI_UINT16_T;
-}
-
-std::int64_t RowElements(const at::Tensor& tensor) {
-  std::int64_t elements = 1;
-  for (std::int64_t dim = 1; dim < tensor.dim(); ++dim) elements *= tensor.size(dim);
-  return elements;
-}
-
-std::vector<std::int64_t> WithRows(const at::Tensor& tensor, std::int64_t rows) {
-  std::vector<std::int64_t> sizes = tensor.sizes().vec();
-  sizes[0] = rows;
-  return sizes;
-}
-
-void CheckRows(const at::Tensor& tensor, std::int64_t expected, const char* collective, int rank) {
-  if (tensor.dim() < 1 || tensor.size(0) != expected) {
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("{}: rank {} has {} rows where {} were agreed", collective, rank,
-                            tensor.dim() < 1 ? 0 : tensor.size(0), expected));
-  }
-}
-
-std::int64_t Sum(const std::vector<std::int64_t>& values) {
-  return std::accumulate(values.begin(), values.end(), std::int64_t{0});
 }
 
 void AllReduce(MpiGroup& group, at::Tensor& tensor, MPI_Op operation) {
@@ -180,17 +157,17 @@ at::Tensor MpiCommunicator::AllGatherRows(const at::Tensor& local,
   CheckRows(local, rows_per_rank.at(rank()), "all-gather", rank());
   MPI_Datatype type = CarriedType(local, "all-gather");
   const Layout layout = LayoutOf(rows_per_rank, RowElements(local), "all-gather");
-  at::Tensor all = at::empty(WithRows(local, Sum(rows_per_rank)), local.options());
+  at::Tensor all = at::empty(SizesWithRows(local, SumOfRows(rows_per_rank)), local.options());
   group_->AllGather(local.const_data_ptr(), all.mutable_data_ptr(), layout, type);
   return all;
 }
 
 at::Tensor MpiCommunicator::ReduceScatterRows(const at::Tensor& full,
                                               const std::vector<std::int64_t>& rows_per_rank) {
-  CheckRows(full, Sum(rows_per_rank), "reduce-scatter", rank());
+  CheckRows(full, SumOfRows(rows_per_rank), "reduce-scatter", rank());
   MPI_Datatype type = NumberType(full, "reduce-scatter");
   const Layout layout = LayoutOf(rows_per_rank, RowElements(full), "reduce-scatter");
-  at::Tensor local = at::empty(WithRows(full, rows_per_rank.at(rank())), full.options());
+  at::Tensor local = at::empty(SizesWithRows(full, rows_per_rank.at(rank())), full.options());
   if (deterministic_ && full.scalar_type() == at::kFloat) {
     ReduceScatterInRankOrder(*group_, full.const_data_ptr<float>(), local.mutable_data_ptr<float>(),
                              layout);
@@ -226,7 +203,7 @@ std::string MpiCommunicator::BroadcastBytes(const std::string& bytes, int root) 
 std::vector<std::string> MpiCommunicator::GatherBytes(const std::string& bytes, int root) {
   const std::vector<std::int64_t> sizes = AllGather(static_cast<std::int64_t>(bytes.size()));
   const Layout layout = LayoutOf(sizes, 1, "gather");
-  std::string all(rank() == root ? Sum(sizes) : 0, '\0');
+  std::string all(rank() == root ? SumOfRows(sizes) : 0, '\0');
   group_->Gather(bytes.data(), all.data(), layout, MPI_BYTE, root);
   std::vector<std::string> parts;
   for (std::size_t i = 0; rank() == root && i < sizes.size(); ++i) {
@@ -243,6 +220,10 @@ std::vector<std::int64_t> MpiCommunicator::AllGather(std::int64_t value) {
 }
 
 void MpiCommunicator::Barrier() { group_->Barrier(); }
+
+std::unique_ptr<RankMessages> MpiCommunicator::NewMessages() const {
+  return std::make_unique<RankMessages>(group_->comm());
+}
 
 std::unique_ptr<Communicator> MpiCommunicator::Duplicate() {
   auto group = std::make_unique<MpiGroup>(group_->comm(), kPatientNap);

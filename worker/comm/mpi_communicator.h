@@ -11,6 +11,7 @@ namespace fr {
 
 class CommunicationThread;
 class MpiGroup;
+class RankMessages;
 
 // Owns MPI_Init_thread and MPI_Finalize; one a process, made in main. Every communicator may be
 // used by another thread (MPI_THREAD_MULTIPLE); throws Error(kUnavailable) if the library cannot.
@@ -56,6 +57,9 @@ class MpiCommunicator : public Communicator {
   void Barrier() override;
   void SetDeterministic(bool deterministic) override { deterministic_ = deterministic; }
   std::unique_ptr<Communicator> Duplicate() override;
+
+  // Between the same ranks, beside all collectives. Collective.
+  std::unique_ptr<RankMessages> NewMessages() const;
 
  private:
   MpiCommunicator(std::unique_ptr<MpiGroup> group, const MpiCommunicator& like);
