@@ -31,7 +31,7 @@ endforeach()
 # What a GPU's tensors go through, on a GPU that the processor plays.
 file(GLOB FR_ENGINE_GPU_TESTS CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/engine_gpu/*.cpp)
 fr_test(engine_gpu_tests SOURCES ${FR_ENGINE_GPU_TESTS} ${CMAKE_CURRENT_LIST_DIR}/engine/main.cpp
-        LINK fr_engine NO_DISCOVERY)
+        LINK fr_engine fr_emulated_gpu_kernels NO_DISCOVERY)
 set_target_properties(engine_gpu_tests PROPERTIES POSITION_INDEPENDENT_CODE OFF)
 target_compile_options(engine_gpu_tests PRIVATE -fPIC)
 target_precompile_headers(engine_gpu_tests REUSE_FROM fr_engine)

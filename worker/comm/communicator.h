@@ -50,6 +50,7 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int world_size() const = 0;
   virtual int ranks_on_this_host() const = 0;
+  virtual int rank_on_this_host() const = 0;  // among these, from 0
 
   // In place, over all ranks. More than 2^31 elements are sent in pieces.
   virtual void AllReduceSum(at::Tensor& tensor) = 0;

@@ -71,16 +71,6 @@ void AllReduce(MpiGroup& group, at::Tensor& tensor, MPI_Op operation) {
   }
 }
 
-int RanksOnThisHost(const MpiGroup& group) {
-  MPI_Comm here = MPI_COMM_NULL;
-  CheckMpi(MPI_Comm_split_type(group.comm(), MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &here),
-           "MPI_Comm_split_type", group.rank());
-  int ranks = 1;
-  MPI_Comm_size(here, &ranks);
-  MPI_Comm_free(&here);
-  return ranks;
-}
-
 }  // namespace
 
 MpiSession::MpiSession(int* argc, char*** argv) {
@@ -105,18 +95,29 @@ void MpiSession::Abort(int exit_code) {
 }
 
 MpiCommunicator::MpiCommunicator() : group_(std::make_unique<MpiGroup>(MPI_COMM_WORLD, kSpin)) {
-  ranks_on_this_host_ = RanksOnThisHost(*group_);
+  host_ = HostOf(*group_);
 }
 
 MpiCommunicator::MpiCommunicator(Self) : group_(std::make_unique<MpiGroup>(MPI_COMM_SELF, kSpin)) {}
 
 MpiCommunicator::MpiCommunicator(std::unique_ptr<MpiGroup> group, const MpiCommunicator& like)
     : group_(std::move(group)),
-      ranks_on_this_host_(like.ranks_on_this_host_),
+      host_(like.host_),
       deterministic_(like.deterministic_) {}
 
 MpiCommunicator::~MpiCommunicator() {
   if (thread_group_ && std::uncaught_exceptions() > 0) thread_group_->Abandon();
+}
+
+MpiCommunicator::Host MpiCommunicator::HostOf(const MpiGroup& group) {
+  MPI_Comm here = MPI_COMM_NULL;
+  CheckMpi(MPI_Comm_split_type(group.comm(), MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &here),
+           "MPI_Comm_split_type", group.rank());
+  Host host;
+  MPI_Comm_size(here, &host.ranks);
+  MPI_Comm_rank(here, &host.rank);
+  MPI_Comm_free(&here);
+  return host;
 }
 
 int MpiCommunicator::rank() const { return group_->rank(); }

@@ -40,7 +40,8 @@ class MpiCommunicator : public Communicator {
 
   int rank() const override;
   int world_size() const override;
-  int ranks_on_this_host() const override { return ranks_on_this_host_; }
+  int ranks_on_this_host() const override { return host_.ranks; }
+  int rank_on_this_host() const override { return host_.rank; }
 
   void AllReduceSum(at::Tensor& tensor) override;
   void AllReduceMax(at::Tensor& tensor) override;
@@ -67,7 +68,13 @@ class MpiCommunicator : public Communicator {
   void BroadcastPieces(void* bytes, std::int64_t size, int root);
 
   std::unique_ptr<MpiGroup> group_;
-  int ranks_on_this_host_ = 1;
+  struct Host {
+    int ranks = 1;
+    int rank = 0;
+  };
+  static Host HostOf(const MpiGroup& group);
+
+  Host host_;
   bool deterministic_ = false;
   // Of StartAllReduceSum, from its first call on.
   std::unique_ptr<MpiGroup> thread_group_;

@@ -47,6 +47,7 @@ class NcclCommunicator : public Communicator {
   int rank() const override { return inner_.rank(); }
   int world_size() const override { return inner_.world_size(); }
   int ranks_on_this_host() const override { return inner_.ranks_on_this_host(); }
+  int rank_on_this_host() const override { return inner_.rank_on_this_host(); }
 
   void AllReduceSum(at::Tensor& tensor) override;
   void AllReduceMax(at::Tensor& tensor) override;
