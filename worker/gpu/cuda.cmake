@@ -35,7 +35,8 @@ set(FR_NVCC_FLAGS -std=c++20 -O3 -lineinfo --expt-relaxed-constexpr -Xcompiler=-
 foreach(architecture ${FR_CUDA_ARCHITECTURES})
   list(APPEND FR_NVCC_FLAGS -gencode=arch=compute_${architecture},code=sm_${architecture})
 endforeach()
-list(APPEND FR_NVCC_FLAGS -gencode=arch=compute_${architecture},code=compute_${architecture})
+list(GET FR_CUDA_ARCHITECTURES -1 newest)
+list(APPEND FR_NVCC_FLAGS -gencode=arch=compute_${newest},code=compute_${newest})
 
 file(GLOB FR_GPU_KERNELS CONFIGURE_DEPENDS gpu/kernels/*.cu)
 set(FR_GPU_OBJECTS)
