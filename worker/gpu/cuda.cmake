@@ -16,6 +16,12 @@ get_filename_component(FR_SITE_PACKAGES ${LIBTORCH_INCLUDE_DIR}/../.. ABSOLUTE)
 find_path(FR_CUDA_INCLUDE_DIR cusparse.h
           HINTS ${FR_SITE_PACKAGES}/nvidia/cu13/include ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES}
           REQUIRED)
+# nvcc's own headers are not in every copy of the others.
+get_filename_component(nvcc_real ${FR_NVCC} REALPATH)
+get_filename_component(nvcc_folder ${nvcc_real} DIRECTORY)
+find_path(FR_CUDA_CRT_DIR crt/host_config.h HINTS ${nvcc_folder}/../include
+          $ENV{CUDA_HOME}/include /usr/local/cuda/include ${FR_CUDA_INCLUDE_DIR} REQUIRED)
+set(FR_CUDA_INCLUDE_DIRS ${FR_CUDA_CRT_DIR} ${FR_CUDA_INCLUDE_DIR})
 find_library(FR_CUDART_LIBRARY NAMES cudart libcudart.so.13 libcudart.so.12
              HINTS ${FR_SITE_PACKAGES}/nvidia/cu13/lib ${FR_CUDA_INCLUDE_DIR}/../lib64
                    ${FR_CUDA_INCLUDE_DIR}/../lib REQUIRED)
@@ -31,7 +37,7 @@ find_library(LIBTORCH_C10_CUDA_LIBRARY c10_cuda HINTS ${FR_TORCH_LIB_DIR} REQUIR
 
 set(FR_NVCC_FLAGS -std=c++20 -O3 -lineinfo --expt-relaxed-constexpr -Xcompiler=-fPIC
                   -Xcompiler=-Wall -I${CMAKE_SOURCE_DIR} -I${CMAKE_CURRENT_SOURCE_DIR}/gpu/native
-                  -isystem ${FR_CUDA_INCLUDE_DIR})
+                  -isystem ${FR_CUDA_CRT_DIR} -isystem ${FR_CUDA_INCLUDE_DIR})
 foreach(architecture ${FR_CUDA_ARCHITECTURES})
   list(APPEND FR_NVCC_FLAGS -gencode=arch=compute_${architecture},code=sm_${architecture})
 endforeach()
@@ -53,15 +59,14 @@ foreach(source ${FR_GPU_KERNELS})
     VERBATIM)
   list(APPEND FR_GPU_OBJECTS ${object})
 endforeach()
-add_library(fr_gpu_kernels STATIC ${FR_GPU_OBJECTS} gpu/kernels/kernels.cpp)
+add_library(fr_gpu_kernels STATIC ${FR_GPU_OBJECTS})
+set_target_properties(fr_gpu_kernels PROPERTIES LINKER_LANGUAGE CXX)
 set_source_files_properties(${FR_GPU_OBJECTS} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
-target_include_directories(fr_gpu_kernels PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/gpu/native)
-target_include_directories(fr_gpu_kernels SYSTEM PRIVATE ${FR_CUDA_INCLUDE_DIR})
 target_link_libraries(fr_gpu_kernels PUBLIC fr_common ${FR_CUDART_LIBRARY})
 
 target_compile_definitions(fr_engine PUBLIC FR_CUDA)
 target_include_directories(fr_engine PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/gpu/native)
-target_include_directories(fr_engine SYSTEM PRIVATE ${FR_NCCL_INCLUDE_DIR} ${FR_CUDA_INCLUDE_DIR})
+target_include_directories(fr_engine SYSTEM PRIVATE ${FR_NCCL_INCLUDE_DIR} ${FR_CUDA_INCLUDE_DIRS})
 # LibTorch's operators for GPUs are found through constructors: nothing refers to their library.
 target_link_libraries(
   fr_engine PUBLIC fr_gpu_kernels ${FR_NCCL_LIBRARY} -Wl,--no-as-needed ${LIBTORCH_CUDA_LIBRARY}

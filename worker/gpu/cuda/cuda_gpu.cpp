@@ -2,18 +2,19 @@
 
 #include <utility>
 
+#include <cuda_runtime.h>
+#include <fmt/format.h>
+
 #include <ATen/Context.h>
 #include <ATen/cuda/CUDAContext.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
-#include <cuda_runtime.h>
-#include <fmt/format.h>
 
 #include "common/base/error.h"
 #include "common/base/logging.h"
 #include "worker/comm/nccl_library.h"
-#include "worker/gpu/kernels/kernels.h"
+#include "worker/gpu/cuda/native_kernels.h"
 #include "worker/gpu/open_gpu.h"
 
 namespace fr {
@@ -23,8 +24,7 @@ constexpr int kOldestMajor = 8;
 
 void Check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
-  throw Error(ErrorCode::kUnavailable,
-              fmt::format("GPU: {}: {}", what, cudaGetErrorString(error)));
+  throw Error(ErrorCode::kUnavailable, fmt::format("GPU: {}: {}", what, cudaGetErrorString(error)));
 }
 
 c10::DeviceIndex DeviceIndex(int index) { return static_cast<c10::DeviceIndex>(index); }
