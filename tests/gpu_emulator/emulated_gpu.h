@@ -2,8 +2,10 @@
 // A GPU whose memory is the processor's and whose kernels run there (simt.h): what is given to it
 // is done at once, so its streams and events have nothing to do.
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "worker/gpu/gpu.h"
@@ -28,12 +30,19 @@ class EmulatedGpu : public Gpu {
     return at::empty(sizes, type);
   }
   void KeepFor(const at::Tensor& /*tensor*/, GpuStream /*stream*/) override {}
-  std::unique_ptr<GpuGraph> Record(const std::function<void()>& /*work*/) override {
-    return nullptr;
+  // Does the work once, as a real one calls it once, and again with each Replay.
+  std::unique_ptr<GpuGraph> Record(const std::function<void()>& work) override {
+    work();
+    return std::make_unique<Graph>(work);
   }
   GpuMemory memory() const override { return {}; }
 
  private:
+  struct Graph : GpuGraph {
+    explicit Graph(std::function<void()> work_in) : work(std::move(work_in)) {}
+    void Replay() override { work(); }
+    std::function<void()> work;
+  };
   struct Event : GpuEvent {
     void Record(GpuStream /*stream*/) override {}
     bool IsDone() const override { return true; }

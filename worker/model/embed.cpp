@@ -53,7 +53,7 @@ void AppendPicture(const std::string& file, Batch* batch) {
 EmbedFunction MakeEmbedFunction(const Model& model, const InferenceOptions& options) {
   const auto plan = std::make_shared<InferencePlan>(model.graph(), model.state(), options);
   return [plan, preprocessing = model.info().preprocessing](const Batch& batch) {
-    return plan->Run(NetworkInput(batch, preprocessing));
+    return plan->Run(NetworkInput(batch, preprocessing)).cpu();
   };
 }
 

@@ -17,8 +17,9 @@ namespace {
 // RankReport and the shard's targets as numbers on their way to the others.
 std::vector<double> Pack(const RankReport& report, double own_targets) {
   std::vector<double> values(report.phase_ms.begin(), report.phase_ms.end());
-  values.insert(values.end(), {report.wait_ms, report.bad_records, report.peak_memory_bytes,
-                               own_targets, report.yield_asked ? 1.0 : 0.0});
+  values.insert(values.end(),
+                {report.wait_ms, report.bad_records, report.peak_memory_bytes, own_targets,
+                 report.yield_asked ? 1.0 : 0.0, report.gpu_memory_bytes});
   return values;
 }
 
@@ -97,6 +98,8 @@ Interval::Summary Interval::Take(const JobSpec& spec, std::int64_t step, const R
   // Every step waits for the rank whose images come last.
   add("train/data_wait_share", wait_ms.max() / (summary.step_ms * steps));
   add("train/memory_gib", memory.max() / (std::int64_t{1} << 30));
+  const Column gpu_memory(all, kNumPhases + 5);
+  if (gpu_memory.max() > 0) add("train/gpu_memory_gib", gpu_memory.max() / (std::int64_t{1} << 30));
   if (spec.data().bad_records() == DataSpec::skip) add("train/bad_records", bad_records.sum());
   if (spec.train().non_finite() == TrainSpec::skip) {
     add("train/skipped_steps", static_cast<double>(skipped_before_));

@@ -26,7 +26,8 @@ struct RankReport {
   double wait_ms = 0;      // for the loader
   double bad_records = 0;  // since the start
   double peak_memory_bytes = 0;
-  bool yield_asked = false;  // of rank 0: the coordinator wants the job to stop at a checkpoint
+  double gpu_memory_bytes = 0;  // GpuMemory::peak_held_bytes; 0 without a GPU
+  bool yield_asked = false;     // of rank 0: the coordinator wants the job to stop at a checkpoint
 };
 
 class Interval {

@@ -16,6 +16,7 @@
 #include "worker/checkpoint/checkpoint_writer.h"
 #include "worker/comm/recorder.h"
 #include "worker/eval/verifier.h"
+#include "worker/gpu/gpu.h"
 #include "worker/model/model.h"
 #include "worker/optim/learning_rate.h"
 #include "worker/telemetry/event_file.h"
@@ -192,6 +193,9 @@ void Trainer::ReportInterval() {
   RankReport own = std::exchange(parts_->report, RankReport());
   own.bad_records = static_cast<double>(parts_->step.bad_records());
   own.peak_memory_bytes = static_cast<double>(PeakResidentBytes());
+  if (const Gpu* gpu = ProcessGpu()) {
+    own.gpu_memory_bytes = static_cast<double>(gpu->memory().peak_held_bytes);
+  }
   own.yield_asked = inputs_.link != nullptr && inputs_.link->YieldAsked();
   Interval::Summary summary = parts_->interval.Take(inputs_.spec, step_, own, parts_->comm);
   yield_asked_ = summary.yield_asked;
@@ -224,7 +228,9 @@ void Trainer::ValidateAll() {
   if (inputs_.verification_sets.empty()) return;
   InferencePlan network(parts_->step.backbone().graph(), state,
                         {ScalarTypeOf(inputs_.spec.model().precision()), kValidationBatch});
-  const EmbedFunction embed = [&](const Batch& batch) { return network.Run(NetworkInput(batch)); };
+  const EmbedFunction embed = [&](const Batch& batch) {
+    return network.Run(NetworkInput(batch)).cpu();
+  };
   for (const NamedVerificationSet& named : inputs_.verification_sets) {
     validation_.push_back(
         Verify(embed, named.set, named.name, step_, kValidationBatch, parts_->comm));

@@ -14,6 +14,7 @@
 #include "common/config/job_config.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/first_text.h"
+#include "worker/gpu/gpu.h"
 #include "worker/heads/finite.h"
 #include "worker/train/head_options.h"
 #include "worker/train/network_input.h"
@@ -25,18 +26,24 @@ namespace {
 constexpr std::uint64_t kDropoutStream = 0xd509;
 constexpr double kBytesPerMb = 1 << 20;
 
-TrainingOptions BackboneTraining(const ModelSpec& spec, Communicator& comm) {
+std::int64_t BucketElements(const CommunicationSpec& spec) {
+  return static_cast<std::int64_t>(spec.bucket_mb() * kBytesPerMb) / 4;
+}
+
+TrainingOptions BackboneTraining(const ModelSpec& spec, const CommunicationSpec& communication,
+                                 Communicator& comm) {
   TrainingOptions options;
   options.precision = ScalarTypeOf(spec.precision());
   options.recompute = spec.recompute();
   if (spec.batch_norm() == BatchNormMode::global) options.batch_norm_comm = &comm;
+  options.graph_elements = BucketElements(communication);
   return options;
 }
 
 GradientReducerOptions ReducerOptions(const CommunicationSpec& spec) {
   GradientReducerOptions options;
   options.overlap = spec.overlap();
-  options.bucket_bytes = static_cast<std::int64_t>(spec.bucket_mb() * kBytesPerMb);
+  options.bucket_bytes = 4 * BucketElements(spec);
   options.wire = spec.gradient_precision() == Precision::bf16 ? Wire::kBFloat16 : Wire::kFloat32;
   return options;
 }
@@ -97,11 +104,13 @@ TrainingStep::TrainingStep(const JobSpec& spec, const ShardPlan& plan, Communica
       part_images_(TotalBatchSize(spec, comm.world_size()) / spec.train().accumulate()),
       rows_(RowsPerRank(part_images_, comm.world_size())),
       first_row_(std::accumulate(rows_.begin(), rows_.begin() + comm.rank(), std::int64_t{0})),
-      backbone_(OptionsOf(spec.model()), BackboneTraining(spec.model(), comm), spec.train().seed()),
+      backbone_(OptionsOf(spec.model()), BackboneTraining(spec.model(), spec.communication(), comm),
+                spec.train().seed()),
       optimizer_(MakeOptimizer(spec.optimizer(), backbone_.parameters())),
       head_(MakeHead(spec, plan.ranges[static_cast<std::size_t>(comm.rank())], comm)),
       reducer_(backbone_.parameters().gradients(), comm, ReducerOptions(spec.communication())) {
   WeightsSet();
+  if (Gpu* gpu = ProcessGpu()) upload_.emplace(*gpu);
 }
 
 void TrainingStep::WeightsSet() {
@@ -118,6 +127,8 @@ void TrainingStep::StartLoading(const TrainingSet& set, SamplePosition position)
   options.start_epoch = position.epoch;
   options.start_samples = position.samples;
   loader_ = std::make_unique<Loader>(set, options);
+  loaded_ = false;
+  loading_failed_ = nullptr;
 }
 
 TrainingState TrainingStep::state() {
@@ -129,13 +140,26 @@ NetworkState& TrainingStep::validated() {
   return average_ == nullptr ? backbone_.state() : average_->average();
 }
 
+void TrainingStep::LoadImages() {
+  timeline_.Enter(Phase::kData);
+  loader_->Next(&batch_);
+  if (upload_) upload_->Start(batch_);
+}
+
+// images_ and labels_ of the part that comes next.
+void TrainingStep::NextImages() {
+  if (loading_failed_) std::rethrow_exception(std::exchange(loading_failed_, nullptr));
+  if (!std::exchange(loaded_, false)) LoadImages();
+  images_ = upload_ ? upload_->Take() : NetworkInput(batch_);
+  labels_ = LabelTensor(batch_);
+}
+
 StepOutcome TrainingStep::Run(std::int64_t step, double lr) {
   const double head_lr = lr * spec_.optimizer().head_lr_multiplier();
   StepOutcome outcome;
   std::string not_finite;
   for (int part = 0; part < spec_.train().accumulate(); ++part) {
-    timeline_.Enter(Phase::kData);
-    loader_->Next(&batch_);
+    NextImages();
     if (!not_finite.empty()) continue;  // the images of a step that is left out are used up, too
     try {
       RunPart(step, part, head_lr, &outcome);
@@ -161,13 +185,11 @@ void TrainingStep::RunPart(std::int64_t step, int part, double head_lr, StepOutc
   draws_.key =
       MixKeys(MixKeys(spec_.train().seed(), kDropoutStream), static_cast<std::uint64_t>(step));
   draws_.first_sample = part * part_images_ + first_row_;
-  images_ = NetworkInput(batch_);
   const at::Tensor embeddings = backbone_.Forward(images_, draws_);
 
   timeline_.Enter(Phase::kHead);
-  const at::Tensor labels = LabelTensor(batch_);
-  HeadStepResult head = parts == 1 ? head_->Step(embeddings, labels, rows_, head_lr)
-                                   : head_->Accumulate(embeddings, labels, rows_, 1.0 / parts);
+  HeadStepResult head = parts == 1 ? head_->Step(embeddings, labels_, rows_, head_lr)
+                                   : head_->Accumulate(embeddings, labels_, rows_, 1.0 / parts);
   AddPart(head, 1.0 / parts, &outcome->head);
   // Before the backward pass sends gradients off: what is not finite shows while nothing is under
   // way.
@@ -179,6 +201,17 @@ void TrainingStep::RunPart(std::int64_t step, int part, double head_lr, StepOutc
     if (last) reducer_.Ready(begin, end);
   });
   outcome->head.embedding_gradients = std::move(head.embedding_gradients);
+  if (upload_) LoadAhead();
+}
+
+// While the GPU computes. What fails now counts when these images are asked for, if they are.
+void TrainingStep::LoadAhead() {
+  try {
+    LoadImages();
+    loaded_ = true;
+  } catch (const std::exception&) {
+    loading_failed_ = std::current_exception();
+  }
 }
 
 // False, with nothing changed but the gradients, when they are not finite.

@@ -2,7 +2,9 @@
 // One optimizer step of one rank: images, forward, head, backward, sum over ranks, update.
 
 #include <cstdint>
+#include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +20,7 @@
 #include "worker/optim/optimizer.h"
 #include "worker/optim/weight_average.h"
 #include "worker/telemetry/timeline.h"
+#include "worker/train/image_upload.h"
 #include "worker/train/interval.h"
 #include "worker/train/sample_position.h"
 
@@ -53,6 +56,9 @@ class TrainingStep {
   std::int64_t bad_records() const { return loader_->bad_records(); }
 
  private:
+  void LoadImages();
+  void NextImages();
+  void LoadAhead();
   void RunPart(std::int64_t step, int part, double head_lr, StepOutcome* outcome);
   bool Update(std::int64_t step, double lr, StepOutcome* outcome);
   StepOutcome LeaveOut(std::int64_t step, const std::string& what,
@@ -70,10 +76,15 @@ class TrainingStep {
   std::unique_ptr<Head> head_;
   std::unique_ptr<WeightAverage> average_;  // null: none
   GradientReducer reducer_;
-  std::unique_ptr<Loader> loader_;  // made once it is known where to start
-  Batch batch_;                     // whose memory the next one takes
+  std::unique_ptr<Loader> loader_;     // made once it is known where to start
+  Batch batch_;                        // whose memory the next one takes
+  std::optional<ImageUpload> upload_;  // on a GPU
+  // Of the part that comes next, on a GPU: loaded while the one before it was computed.
+  bool loaded_ = false;
+  std::exception_ptr loading_failed_;
   Draws draws_;
   at::Tensor images_;  // of the part that ran last, as the network took them
+  at::Tensor labels_;
 };
 
 }  // namespace fr

@@ -14,9 +14,13 @@
 #include "common/config/job_config.h"
 #include "common/plan/memory_plan.h"
 #include "common/rpc/client.h"
-#include "worker/comm/communicator.h"
+#include "worker/comm/mpi_communicator.h"
+#include "worker/comm/nccl_communicator.h"
+#include "worker/comm/rank_messages.h"
 #include "worker/data/training_set.h"
+#include "worker/gpu/open_gpu.h"
 #include "worker/telemetry/run_link.h"
+#include "worker/train/choose_gpu.h"
 #include "worker/train/error_text.h"
 #include "worker/train/trainer.h"
 
@@ -111,12 +115,48 @@ std::vector<NamedVerificationSet> OpenVerificationSets(const DataSpec& data) {
   return sets;
 }
 
-void Train(const Assignment& assignment, RunLink* link, Communicator& comm) {
-  const JobSpec& spec = assignment.spec;
-  if (spec.resources().device() == Resources::gpu) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "resources.device: this fr-worker has no GPU support; use auto or cpu");
+// Ends the whole job when a collective of the GPUs cannot end: the thread that computes may be
+// blocked in the driver for ever.
+CollectiveWatchOptions WatchOptions(int rank) {
+  CollectiveWatchOptions options;
+  options.timeout = CollectiveTimeoutFromEnvironment();
+  options.on_failure = [rank](const Error& error) {
+    spdlog::error("rank {}: {}", rank, error.what());
+    MpiSession::Abort(ExitCodeFor(error.code()));
+  };
+  return options;
+}
+
+// The rank's GPU, while a job computes on it, and the collectives between GPUs.
+class GpuForJob {
+ public:
+  GpuForJob(const JobSpec& spec, MpiCommunicator& comm)
+      : gpu_(ChooseGpu(spec.resources().device(), spec.train().deterministic(), comm)),
+        comm_(&comm) {
+    if (!gpu_) return;
+    UseGpu(gpu_.get());
+    nccl_ = std::make_unique<NcclCommunicator>(comm, comm.NewMessages(), *gpu_, *NcclOrNull(),
+                                               WatchOptions(comm.rank()));
+    comm_ = nccl_.get();
   }
+  ~GpuForJob() {
+    if (gpu_) UseGpu(nullptr);
+  }
+  GpuForJob(const GpuForJob&) = delete;
+  GpuForJob& operator=(const GpuForJob&) = delete;
+
+  Communicator& comm() { return *comm_; }
+
+ private:
+  std::unique_ptr<Gpu> gpu_;
+  std::unique_ptr<NcclCommunicator> nccl_;
+  Communicator* comm_;
+};
+
+void Train(const Assignment& assignment, RunLink* link, MpiCommunicator& mpi) {
+  const JobSpec& spec = assignment.spec;
+  GpuForJob gpu(spec, mpi);
+  Communicator& comm = gpu.comm();
   at::set_num_threads(spec.resources().threads_per_worker());
   const auto training_set = OpenTrainingSet(spec.data().train());
   const std::vector<NamedVerificationSet> verification_sets = OpenVerificationSets(spec.data());
@@ -154,7 +194,7 @@ bool FailsForGood(const std::exception& exception) {
 
 }  // namespace
 
-int RunWorker(const WorkerOptions& options, Communicator& comm) {
+int RunWorker(const WorkerOptions& options, MpiCommunicator& comm) {
   Start start;
   if (comm.rank() == 0) {
     start = options.job_file.empty() ? StartFromCoordinator(options, comm.world_size())

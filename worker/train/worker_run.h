@@ -7,7 +7,7 @@
 
 namespace fr {
 
-class Communicator;
+class MpiCommunicator;
 
 struct WorkerOptions {
   // Stand-alone.
@@ -22,7 +22,7 @@ struct WorkerOptions {
 
 // Runs this rank to its end and returns the process's exit code: 0, or 2 after the mistakes of a
 // job file were printed. Collective. Throws Error for everything else that ends the run.
-int RunWorker(const WorkerOptions& options, Communicator& comm);
+int RunWorker(const WorkerOptions& options, MpiCommunicator& comm);
 
 // Logs why this rank fails and, if another attempt would fail likewise, tells the coordinator so.
 // Returns the exit code. Not collective: the other ranks may be anywhere.

@@ -154,6 +154,7 @@ constexpr Example kExamples[] = {
     {"train/bad_records", 3, "fr_train_bad_records_total", "", "3"},
     {"train/skipped_steps", 2, "fr_train_skipped_steps_total", "", "2"},
     {"train/memory_gib", 1.5, "fr_train_memory_bytes", "", "1610612736"},
+    {"train/gpu_memory_gib", 0.5, "fr_train_gpu_memory_bytes", "", "536870912"},
     {"train/time/head_ms", 250, "fr_train_phase_seconds", ",phase=\"head\"", "0.25"},
     {"head/dropped_mass", 0.001, "fr_head_dropped_mass", "", "0.001"},
     {"head/skipped_share", 0.75, "fr_head_skipped_ratio", "", "0.75"},

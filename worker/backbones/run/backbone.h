@@ -11,12 +11,13 @@
 #include "common/networks/graph.h"
 #include "common/networks/network.h"
 #include "worker/backbones/run/network_state.h"
+#include "worker/backbones/run/recorded_passes.h"
 #include "worker/backbones/run/training_plan.h"
 
 namespace fr {
 
 // images [n, 3, 112, 112] float32, (x - 127.5) / 127.5 -> embeddings [n, d] float32, not
-// normalised.
+// normalised; on ComputeDevice(), as everything else.
 class Backbone {
  public:
   // With weights drawn as the network's authors draw them, from `seed`. Throws
@@ -25,10 +26,11 @@ class Backbone {
 
   // See TrainingPlan.
   at::Tensor Forward(const at::Tensor& images, const Draws& draws = {}) {
-    return plan_.Forward(images, draws);
+    return recorded_ ? recorded_->Forward(images, draws) : plan_.Forward(images, draws);
   }
   void Backward(const at::Tensor& embedding_gradients, const GradientsReady& ready = {}) {
-    plan_.Backward(embedding_gradients, ready);
+    recorded_ ? recorded_->Backward(embedding_gradients, ready)
+              : plan_.Backward(embedding_gradients, ready);
   }
 
   std::optional<std::string> FindNonFinite(const at::Tensor& images,
@@ -45,6 +47,7 @@ class Backbone {
   Graph graph_;
   NetworkState state_;
   TrainingPlan plan_;
+  std::optional<RecordedPasses> recorded_;  // on a GPU
 };
 
 }  // namespace fr

@@ -153,18 +153,42 @@ void TrainingPlan::ForwardAgain(const Block& block) {
 }
 
 void TrainingPlan::Backward(const at::Tensor& embedding_gradients, const GradientsReady& ready) {
+  BackwardSteps(embedding_gradients, 0, steps_.size(), ready);
+}
+
+void TrainingPlan::BackwardSteps(const at::Tensor& embedding_gradients, std::size_t begin,
+                                 std::size_t end, const GradientsReady& ready) {
   const auto announce = [&](std::size_t step) {
     if (!ready) return;
     for (const FlatRange& range : final_after_[step]) ready(range.begin, range.end);
   };
   const torch::NoGradGuard no_grad;
-  tape_.AddGradient(graph_.output(), embedding_gradients);
-  for (std::size_t i = steps_.size(); i-- > 0;) {
+  if (end == steps_.size()) tape_.AddGradient(graph_.output(), embedding_gradients);
+  for (std::size_t i = end; i-- > begin;) {
     PrepareBackward(i);
     steps_[i]->Backward(tape_);
     announce(i);
   }
-  announce(steps_.size());
+  if (begin == 0) announce(steps_.size());
+}
+
+std::int64_t TrainingPlan::ElementsFinalAfter(std::size_t step) const {
+  std::int64_t elements = 0;
+  for (const FlatRange& range : final_after_[step]) elements += range.end - range.begin;
+  return elements;
+}
+
+bool TrainingPlan::CanBeRecorded() const {
+  if (options_.batch_norm_comm != nullptr) return false;
+  return !options_.randomness ||
+         std::none_of(graph_.nodes().begin(), graph_.nodes().end(),
+                      [](const Node& node) { return node.probability > 0; });
+}
+
+void TrainingPlan::Abandon() {
+  for (Block& block : blocks_) block.kept.clear();
+  for (const auto& step : steps_) step->Forget();
+  tape_ = Tape(graph_.nodes().size());
 }
 
 std::optional<std::string> TrainingPlan::FindNonFinite(const at::Tensor& images,
@@ -196,8 +220,7 @@ std::optional<std::string> TrainingPlan::FindNonFinite(const at::Tensor& images,
     }
     gradients.copy_(before);
   }
-  for (Block& block : blocks_) block.kept.clear();
-  for (const auto& step : steps_) step->Forget();
+  Abandon();
   return check.first();
 }
 

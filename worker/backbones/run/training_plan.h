@@ -30,6 +30,9 @@ struct TrainingOptions {
   // collective. Not owned.
   Communicator* batch_norm_comm = nullptr;
   bool randomness = true;  // dropout, drop path, hidden tokens
+  // On a GPU: the passes become graphs (recorded_passes.h), the backward one in parts of at least
+  // so many finished gradients; 0: none.
+  std::int64_t graph_elements = std::int64_t{25} << 18;
 };
 
 // Told that elements [begin, end) of the flat gradients (FlatParameters) are final.
@@ -50,6 +53,20 @@ class TrainingPlan {
   // trained element once, that this pass changes its gradient no more; mostly from back to front,
   // in the same order on every rank.
   void Backward(const at::Tensor& embedding_gradients, const GradientsReady& ready = {});
+
+  // The same pass in parts: steps [begin, end) of num_steps(), the last part first, each part once.
+  // Gradients that no step has are announced with the part that begins at 0.
+  void BackwardSteps(const at::Tensor& embedding_gradients, std::size_t begin, std::size_t end,
+                     const GradientsReady& ready);
+  std::size_t num_steps() const { return steps_.size(); }
+  // Of the flat gradients, those that are final after this step's backward pass.
+  std::int64_t ElementsFinalAfter(std::size_t step) const;
+
+  // Whether a pass gives a GPU the same work in every step: nothing is drawn at random, and no
+  // other rank is waited for.
+  bool CanBeRecorded() const;
+  // Forgets a pass that was begun and will not be ended.
+  void Abandon();
 
   // For a step that had an infinite or NaN value: where the first one appeared. Looks at the
   // weights and at `images`, then runs the step again and looks at every value and, if

@@ -1,0 +1,53 @@
+#include "worker/train/image_upload.h"
+
+#include <cstring>
+
+#include "common/networks/preprocessing.h"
+#include "worker/gpu/gpu_kernels.h"
+
+namespace fr {
+
+ImageUpload::ImageUpload(Gpu& gpu) : gpu_(gpu), stream_(gpu.NewStream(/*urgent=*/true)) {
+  for (Slot& slot : slots_) {
+    slot.copied = gpu.NewEvent();
+    slot.used = gpu.NewEvent();
+  }
+}
+
+void ImageUpload::Start(const Batch& batch) {
+  Slot& slot = slots_[started_++ % slots_.size()];
+  const std::vector<std::int64_t> sizes = {static_cast<std::int64_t>(batch.labels.size()),
+                                           batch.height, batch.width, 3};
+  // The last copy out of this memory may still be under way.
+  slot.copied->Wait();
+  if (!slot.pinned.defined() || slot.pinned.sizes() != at::IntArrayRef(sizes)) {
+    slot.used->Wait();
+    slot.pinned = gpu_.NewPinned(sizes, at::kByte);
+    slot.pixels = at::empty(sizes, at::TensorOptions(gpu_.device()).dtype(at::kByte));
+    // Its memory may be another tensor's, in the order of the current stream, until now.
+    slot.used->Record(gpu_.stream());
+  }
+  std::memcpy(slot.pinned.mutable_data_ptr(), batch.images.data(), batch.images.size());
+  slot.used->HoldBack(stream_);
+  gpu_.OnStream(stream_, [&] { slot.pixels.copy_(slot.pinned, /*non_blocking=*/true); });
+  slot.copied->Record(stream_);
+}
+
+at::Tensor ImageUpload::Take() {
+  Slot& slot = slots_[taken_++ % slots_.size()];
+  slot.copied->HoldBack(gpu_.stream());
+  constexpr Preprocessing kPreprocessing;
+  at::Tensor images = at::empty(slot.pixels.sizes(), slot.pixels.options().dtype(at::kFloat));
+  GpuPixels work;
+  work.pixels = slot.pixels.const_data_ptr<std::uint8_t>();
+  work.size = slot.pixels.numel();
+  work.mean = static_cast<float>(kPreprocessing.mean);
+  work.std = static_cast<float>(kPreprocessing.std);
+  work.out = images.mutable_data_ptr();
+  gpu_.kernels().pixels(work, gpu_.stream());
+  slot.used->Record(gpu_.stream());
+  // Pixels lie as [n, height, width, 3]: seen as [n, 3, height, width] that is channels-last.
+  return images.permute({0, 3, 1, 2});
+}
+
+}  // namespace fr
