@@ -1,6 +1,5 @@
 #include "common/plan/heap_model.h"
 
-#include <algorithm>
 #include <iterator>
 
 namespace fr {
@@ -19,13 +18,7 @@ std::int64_t InHeap(std::int64_t bytes) { return RoundUp(bytes, kAlignment) + kO
 
 }  // namespace
 
-Buffer::Buffer(HeapModel& heap, std::int64_t bytes)
-    : heap_(heap), bytes_(bytes), place_(heap.Allocate(bytes)) {}
-
-Buffer::~Buffer() { heap_.Free(bytes_, place_); }
-
 std::int64_t HeapModel::Allocate(std::int64_t bytes) {
-  live_ += bytes;
   std::int64_t place = -1;
   const std::int64_t size = InHeap(bytes);
   const auto gap = by_size_.lower_bound({size, 0});
@@ -48,12 +41,10 @@ std::int64_t HeapModel::Allocate(std::int64_t bytes) {
     }
     end_ = place + size;
   }
-  peak_resident_ = std::max(peak_resident_, resident());
   return place;
 }
 
 void HeapModel::Free(std::int64_t bytes, std::int64_t place) {
-  live_ -= bytes;
   if (place < 0) {
     mapped_ -= RoundUp(bytes, kPage);
     if (bytes > threshold_ && bytes <= kLargestThreshold) threshold_ = bytes;

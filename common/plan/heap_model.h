@@ -16,50 +16,26 @@
 
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <set>
 #include <utility>
 
+#include "common/plan/memory_model.h"
+
 namespace fr {
 
-class HeapModel;
-
-// Stands for the memory of one tensor, shared by all that hold it, as a tensor's storage is.
-class Buffer {
+class HeapModel final : public MemoryModel {
  public:
-  Buffer(HeapModel& heap, std::int64_t bytes);
-  ~Buffer();
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
+  std::int64_t resident() const override { return mapped_ + end_; }
 
  private:
-  HeapModel& heap_;
-  std::int64_t bytes_;
-  std::int64_t place_;  // in the heap; -1: mapped by itself
-};
-
-using BufferPtr = std::shared_ptr<Buffer>;
-
-// Outlives its buffers.
-class HeapModel {
- public:
-  BufferPtr New(std::int64_t bytes) { return std::make_shared<Buffer>(*this, bytes); }
-
-  std::int64_t live() const { return live_; }  // held by somebody
-  std::int64_t resident() const { return mapped_ + end_; }
-  std::int64_t peak_resident() const { return peak_resident_; }
-
- private:
-  friend class Buffer;
-  std::int64_t Allocate(std::int64_t bytes);
-  void Free(std::int64_t bytes, std::int64_t place);
+  // Places are in the heap; -1: mapped by itself.
+  std::int64_t Allocate(std::int64_t bytes) override;
+  void Free(std::int64_t bytes, std::int64_t place) override;
   void AddGap(std::int64_t begin, std::int64_t size);
   void RemoveGap(std::map<std::int64_t, std::int64_t>::iterator gap);
 
-  std::int64_t live_ = 0;
   std::int64_t mapped_ = 0;
   std::int64_t end_ = 0;  // of the heap
-  std::int64_t peak_resident_ = 0;
   std::int64_t threshold_ = 128 * 1024;
   std::map<std::int64_t, std::int64_t> gaps_;                // begin -> size
   std::set<std::pair<std::int64_t, std::int64_t>> by_size_;  // {size, begin} of the same

@@ -43,8 +43,13 @@ bool IsView(Op op) {
 }  // namespace
 
 std::int64_t InferenceMemoryOf(const Graph& graph, std::int64_t images, Precision precision) {
-  const ValueSizes sizes = ValueSizesOf(graph, images, precision, /*hides_tokens=*/false);
   HeapModel heap;
+  return InferenceMemoryOf(graph, images, precision, heap);
+}
+
+std::int64_t InferenceMemoryOf(const Graph& graph, std::int64_t images, Precision precision,
+                               MemoryModel& model) {
+  const ValueSizes sizes = ValueSizesOf(graph, images, precision, /*hides_tokens=*/false);
   std::int64_t weights = 0;
   std::vector<int> uses = graph.UseCounts();
   std::vector<BufferPtr> values(graph.nodes().size());
@@ -59,10 +64,11 @@ std::int64_t InferenceMemoryOf(const Graph& graph, std::int64_t images, Precisio
       if (--uses[at] == 0) values[at].reset();
       if (inputs.size() == 1) last_use = uses[at] == 0;
     }
-    values[i] = IsView(node.op) || (FoldsIntoInput(node.op) && last_use) ? inputs[0]
-                                                                         : heap.New(sizes.bytes[i]);
+    values[i] = IsView(node.op) || (FoldsIntoInput(node.op) && last_use)
+                    ? inputs[0]
+                    : model.New(sizes.bytes[i]);
   }
-  return weights + heap.peak_resident();
+  return weights + model.peak_resident();
 }
 
 }  // namespace fr

@@ -4,6 +4,8 @@
 
 #include "common/config/job_config.h"
 #include "common/networks/network.h"
+#include "common/plan/gpu_memory.h"
+#include "common/plan/memory_parts.h"
 
 namespace fr {
 namespace {
@@ -39,8 +41,6 @@ std::int64_t RowBytes(const JobSpec& spec) {
          spec.model().embedding_size() * spec.loss().sub_centers();
 }
 
-bool HasHead(const JobSpec& spec) { return spec.loss().type() != LossType::triplet; }
-
 }  // namespace
 
 WorkerShare ShareOfWorker(const JobSpec& spec, const DataFacts& facts, int workers) {
@@ -69,6 +69,9 @@ JobPlan PlanJob(const JobSpec& spec, const DataFacts& facts, const MachineModel&
 
   const Graph graph = MakeNetwork(OptionsOf(spec.model()));
   plan.memory = PlanMemory(spec, graph, plan.share);
+  if (spec.resources().device() == Resources::gpu) {
+    plan.gpu_memory = PlanGpuMemory(spec, graph, plan.share);
+  }
   plan.traffic = PlanTraffic(spec, graph, plan.share);
   plan.work = PlanWork(spec, graph, plan.share);
   plan.time = PlanTime(spec, graph, plan.share, machine);

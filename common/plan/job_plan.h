@@ -35,7 +35,8 @@ struct JobPlan {
   std::optional<ShardPlan> shards;  // nothing without a head, or with unknown identities
   std::int64_t head_row_bytes = 0;  // an identity's weights and optimizer state
 
-  std::vector<MemoryItem> memory;  // of one worker
+  std::vector<MemoryItem> memory;      // of one worker on its node
+  std::vector<MemoryItem> gpu_memory;  // of its GPU; empty: resources.device does not say gpu
   TrafficPlan traffic;
   WorkPlan work;
   TimePlan time;

@@ -2,43 +2,15 @@
 
 #include <algorithm>
 
-#include "common/networks/costs.h"
-#include "common/networks/preprocessing.h"
+#include "common/plan/gpu_memory.h"
+#include "common/plan/memory_parts.h"
 #include "common/plan/training_memory.h"
 
 namespace fr {
 namespace {
 
-constexpr std::int64_t kFloat = 4;
-constexpr std::int64_t kDouble = 8;
-constexpr std::int64_t kMiB = 1 << 20;
-
-// The process before it has a network, and the code that oneDNN writes while it runs: what is left
-// of measured workers when all else is taken off.
-constexpr std::int64_t kProgramBytes = 165 * kMiB;
-// As worker/train/trainer.cpp, worker/data/loader.cpp and worker/heads have them.
-constexpr std::int64_t kValidationBatch = 64;
-constexpr std::int64_t kLoaderBatches = 4;  // three ahead, and the step's own
+// As worker/heads has it.
 constexpr std::int64_t kHeadTileBytes = 192 << 10;
-constexpr std::int64_t kHeadColumnStep = 16;
-constexpr std::int64_t kHeadBins = 97;
-
-std::int64_t ImageBytes() { return std::int64_t{3} * kImageSide * kImageSide; }
-
-std::int64_t HeadColumns(const JobSpec& spec) {
-  return (spec.model().embedding_size() + kHeadColumnStep - 1) / kHeadColumnStep * kHeadColumnStep;
-}
-
-// Of weights, or of one of the copies that go with them.
-std::int64_t HeadRowBytes(const JobSpec& spec, std::int64_t identities) {
-  const std::int64_t bias = spec.loss().bias() ? 1 : 0;
-  return identities * spec.loss().sub_centers() * (HeadColumns(spec) + bias) * kFloat;
-}
-
-// Of the head; otherwise a row moves as soon as its gradient is there.
-bool NeedsWholeGradients(const JobSpec& spec) {
-  return spec.train().accumulate() > 1 || spec.optimizer().type() == OptimizerType::lars;
-}
 
 // Per thread a tile's logits, the gradients of all embeddings, and sums by sample.
 std::int64_t HeadWorkspaceBytes(const JobSpec& spec, const WorkerShare& share) {
@@ -61,38 +33,13 @@ std::int64_t GatheredBytes(const JobSpec& spec, const WorkerShare& share) {
   return 4 * share.total_batch * HeadColumns(spec) * kFloat + 12 * share.total_batch * kDouble;
 }
 
-struct StateBytes {
-  std::int64_t trained = 0;
-  std::int64_t other = 0;  // running statistics and what never changes
-};
-
-StateBytes BackboneBytes(const Graph& graph) {
-  StateBytes bytes;
-  for (const Parameter& parameter : graph.Parameters()) {
-    (parameter.role == Parameter::Role::kTrained ? bytes.trained : bytes.other) +=
-        parameter.numel() * kFloat;
-  }
-  return bytes;
-}
-
 // Pairs compared with each other: squared distances, and the masks of who is whose.
 std::int64_t TripletBytes(const WorkerShare& share) {
   return 3 * share.total_batch * share.total_batch * kFloat;
 }
 
-class Items {
- public:
-  void Add(const char* key, const char* text, std::int64_t bytes) {
-    if (bytes > 0) items_.push_back({key, text, bytes});
-  }
-  std::vector<MemoryItem> Take() { return std::move(items_); }
-
- private:
-  std::vector<MemoryItem> items_;
-};
-
-void AddHead(Items& items, const JobSpec& spec, const WorkerShare& share) {
-  if (spec.loss().type() == LossType::triplet) {
+void AddHead(MemoryItems& items, const JobSpec& spec, const WorkerShare& share) {
+  if (!HasHead(spec)) {
     items.Add("head_workspace", "distances of the batch's pairs", TripletBytes(share));
     items.Add("gathered", "embeddings of all workers, and their gradients",
               GatheredBytes(spec, share));
@@ -116,20 +63,17 @@ void AddHead(Items& items, const JobSpec& spec, const WorkerShare& share) {
 
 std::vector<MemoryItem> PlanMemory(const JobSpec& spec, const Graph& graph,
                                    const WorkerShare& share) {
+  if (spec.resources().device() == Resources::gpu) return PlanMemoryBesideGpu(spec, graph, share);
   const StateBytes backbone = BackboneBytes(graph);
   const std::int64_t copies = StateCopies(spec.optimizer().type());
-  Items items;
+  MemoryItems items;
   items.Add("weights", "backbone: weights", backbone.trained + backbone.other);
   items.Add("gradients", "backbone: gradients", backbone.trained);
   items.Add("optimizer", "backbone: the optimizer's state", copies * backbone.trained);
   if (spec.train().ema_decay() > 0) {
     items.Add("moving_average", "backbone: the weights' moving average", backbone.trained);
   }
-  TrainingMemoryOptions options;
-  options.images = share.images_at_once;
-  options.precision = spec.model().precision();
-  options.recompute = spec.model().recompute();
-  const std::int64_t step = TrainingMemoryOf(graph, options).resident;
+  const std::int64_t step = TrainingMemoryOf(graph, TrainingOptionsOf(spec, share)).resident;
   items.Add("activations", "activations and their gradients, at the largest moment", step);
   if (spec.data().validation_size() > 0) {
     const std::int64_t validation =
@@ -143,14 +87,10 @@ std::vector<MemoryItem> PlanMemory(const JobSpec& spec, const Graph& graph,
               std::min(backbone.trained,
                        static_cast<std::int64_t>(2 * spec.communication().bucket_mb() * kMiB)));
   }
-  items.Add("loader", "images loaded ahead", kLoaderBatches * share.images * ImageBytes());
+  items.Add("loader", "images loaded ahead", LoaderBytes(share));
   if (spec.checkpoint().async()) {
-    std::int64_t copy = (1 + copies) * backbone.trained + backbone.other;
-    if (spec.train().ema_decay() > 0) copy += backbone.trained;
-    if (spec.loss().type() != LossType::triplet) {
-      copy += (1 + copies) * HeadRowBytes(spec, share.identities);
-    }
-    items.Add("checkpoint", "the copy that is written while training goes on", copy);
+    items.Add("checkpoint", "the copy that is written while training goes on",
+              CheckpointCopyBytes(spec, graph, share));
   }
   items.Add("program", "the program itself, LibTorch and MPI", kProgramBytes);
   return items.Take();
@@ -159,7 +99,7 @@ std::vector<MemoryItem> PlanMemory(const JobSpec& spec, const Graph& graph,
 std::int64_t StateCopies(OptimizerType type) { return type == OptimizerType::adamw ? 2 : 1; }
 
 std::int64_t HeadBytesPerIdentity(const JobSpec& spec) {
-  if (spec.loss().type() == LossType::triplet) return 0;
+  if (!HasHead(spec)) return 0;
   const std::int64_t copies =
       1 + StateCopies(spec.optimizer().type()) + (NeedsWholeGradients(spec) ? 1 : 0);
   return copies * HeadRowBytes(spec, 1);

@@ -1,5 +1,5 @@
 #pragma once
-// The memory of a job's worker, item by item.
+// The memory of a job's worker on its node, item by item. gpu_memory.h has that of its GPU.
 
 #include <cstdint>
 #include <string>
@@ -25,6 +25,8 @@ struct MemoryItem {
 };
 
 // Items of 0 bytes are left out. They are those of rank 0, which writes the backbone's checkpoint.
+// Memory of the node: where resources.device says gpu, only what is not on the GPU; with `auto`,
+// which may come to a processor, all of it.
 std::vector<MemoryItem> PlanMemory(const JobSpec& spec, const Graph& graph,
                                    const WorkerShare& share);
 

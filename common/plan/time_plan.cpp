@@ -5,14 +5,12 @@
 
 #include "common/networks/costs.h"
 #include "common/networks/preprocessing.h"
+#include "common/plan/memory_parts.h"
 
 namespace fr {
 namespace {
 
 constexpr double kGiga = 1e9;
-constexpr std::int64_t kFloat = 4;
-constexpr std::int64_t kDouble = 8;
-constexpr double kMiB = 1 << 20;
 
 // A backward pass has two products for each of the forward pass: for inputs and for weights.
 constexpr double kBackwardProducts = 2;
@@ -25,8 +23,6 @@ constexpr double kHeadProducts = 4;
 constexpr double kHeadTransfers = 5;
 // Weights and momentum are read and written, gradients read and set to zero.
 constexpr double kUpdateTransfers = 6;
-
-bool HasHead(const JobSpec& spec) { return spec.loss().type() != LossType::triplet; }
 
 std::int64_t ElementBytes(Precision precision) { return precision == Precision::bf16 ? 2 : 4; }
 
@@ -71,8 +67,9 @@ TrafficPlan PlanTraffic(const JobSpec& spec, const Graph& graph, const WorkerSha
       CostsOf(graph).trained_parameters * ElementBytes(spec.communication().gradient_precision());
   traffic.gradients = AllReduce(gradient_bytes, workers);
   traffic.gradient_messages = std::max<std::int64_t>(
-      1, static_cast<std::int64_t>(std::ceil(static_cast<double>(gradient_bytes) /
-                                             (spec.communication().bucket_mb() * kMiB))));
+      1, static_cast<std::int64_t>(
+             std::ceil(static_cast<double>(gradient_bytes) /
+                       (spec.communication().bucket_mb() * static_cast<double>(kMiB)))));
   const std::int64_t all_rows = share.total_batch * parts;
   const std::int64_t row_bytes = spec.model().embedding_size() * kFloat;
   traffic.embeddings = Share(all_rows * (row_bytes + 2 * kDouble), workers, 1);

@@ -1,5 +1,6 @@
 #include "common/plan/training_memory.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <utility>
@@ -55,10 +56,12 @@ std::vector<SimulatedStep> StepsOf(const Graph& graph) {
 // how long, is the same.
 class SimulatedTraining {
  public:
-  SimulatedTraining(const Graph& graph, const TrainingMemoryOptions& options)
-      : graph_(graph),
+  SimulatedTraining(const Graph& graph, const TrainingMemoryOptions& options, MemoryModel& model)
+      : model_(model),
+        graph_(graph),
         sizes_(ValueSizesOf(graph, options.images, options.precision, /*hides_tokens=*/true)),
         bf16_(options.precision == Precision::bf16),
+        caller_has_images_(options.caller_has_images),
         steps_(StepsOf(graph)),
         uses_(graph.nodes().size(), 0),
         values_(graph.nodes().size()),
@@ -77,10 +80,11 @@ class SimulatedTraining {
     for (int step = 0; step < kSteps; ++step) {
       drawn_.clear();
       Forward();
-      memory.kept = heap_.live();
+      memory.kept = model_.live();
       Backward();
     }
-    memory.resident = heap_.peak_resident();
+    memory.resident = model_.peak_resident();
+    memory.weight_copies = WeightCopies();
     return memory;
   }
 
@@ -91,13 +95,13 @@ class SimulatedTraining {
   std::int64_t Elements(int node) const {
     return Bytes(node) / sizes_.element_size[static_cast<std::size_t>(node)];
   }
-  BufferPtr New(int node) { return heap_.New(Bytes(node)); }
+  BufferPtr New(int node) { return model_.New(Bytes(node)); }
 
   void Forward() {
     std::vector<int> uses = uses_;
     // The caller holds the images in float32 until the pass is over.
-    const BufferPtr images = heap_.New(Elements(0) * 4);
-    Value(0) = bf16_ ? New(0) : images;
+    const BufferPtr images = caller_has_images_ ? nullptr : model_.New(Elements(0) * 4);
+    Value(0) = bf16_ && images ? New(0) : images;
     auto block = blocks_.begin();
     for (std::size_t i = 0; i < steps_.size(); ++i) {
       if (block != blocks_.end() && i == block->begin) {
@@ -162,10 +166,30 @@ class SimulatedTraining {
   }
 
   // Weights of convolutions and linear layers are converted once for both passes.
-  BufferPtr ConvertedWeight(const SimulatedStep& step) {
+  std::int64_t ConvertedBytes(const SimulatedStep& step) const {
+    if (step.kind != StepKind::kWeighted) return 0;
     const bool narrow = sizes_.element_size[static_cast<std::size_t>(step.inputs[0])] == 2;
     const Node& node = graph_.node(step.node);
-    return narrow && node.groups == 1 ? heap_.New(node.weight().numel() * 2) : nullptr;
+    return narrow && node.groups == 1 ? node.weight().numel() * 2 : 0;
+  }
+  BufferPtr ConvertedWeight(const SimulatedStep& step) {
+    const std::int64_t bytes = ConvertedBytes(step);
+    return bytes > 0 ? model_.New(bytes) : nullptr;
+  }
+
+  // All of them, or, where blocks forget theirs, those of the block that has most.
+  std::int64_t WeightCopies() const {
+    std::int64_t all = 0;
+    for (const SimulatedStep& step : steps_) all += ConvertedBytes(step);
+    std::int64_t in_blocks = 0;
+    std::int64_t most = 0;
+    for (const SimulatedBlock& block : blocks_) {
+      std::int64_t bytes = 0;
+      for (std::size_t i = block.begin; i < block.end; ++i) bytes += ConvertedBytes(steps_[i]);
+      in_blocks += bytes;
+      most = std::max(most, bytes);
+    }
+    return all - in_blocks + most;
   }
 
   // Autograd keeps inputs and result, and what the operation saves besides.
@@ -188,7 +212,7 @@ class SimulatedTraining {
         break;
       case Op::kMaxPool:
         Value(step.output) = New(step.output);
-        step.kept.push_back(heap_.New(Elements(step.output) * 8));  // where each largest was
+        step.kept.push_back(model_.New(Elements(step.output) * 8));  // where each largest was
         break;
       case Op::kDropout:
         if (!again) drawn_.push_back(New(step.output));  // a factor for each value, for the step
@@ -235,7 +259,7 @@ class SimulatedTraining {
     const Node& node = graph_.node(step.node);
     const std::int64_t element = sizes_.element_size[static_cast<std::size_t>(step.inputs[0])];
     if (node.op == Op::kLinear && element == 4) return nullptr;
-    return heap_.New(node.weight().numel() * element);
+    return model_.New(node.weight().numel() * element);
   }
 
   void AutogradBackward(const SimulatedStep& step, BufferPtr dy) {
@@ -247,7 +271,7 @@ class SimulatedTraining {
       passing.push_back(New(step.inputs[0]));
       passing.push_back(New(step.inputs[0]));
     }
-    if (node.op == Op::kFlatten && bf16_) passing.push_back(heap_.New(Bytes(step.output) / 2));
+    if (node.op == Op::kFlatten && bf16_) passing.push_back(model_.New(Bytes(step.output) / 2));
     std::vector<BufferPtr> found;
     for (const int input : step.inputs) {
       found.push_back(input == 0 || graph_.node(input).op == Op::kHideTokens ? nullptr
@@ -269,10 +293,11 @@ class SimulatedTraining {
     }
   }
 
-  HeapModel heap_;  // before everything that holds buffers
+  MemoryModel& model_;
   const Graph& graph_;
   ValueSizes sizes_;
   bool bf16_;
+  bool caller_has_images_;
   std::vector<SimulatedStep> steps_;
   std::vector<SimulatedBlock> blocks_;
   std::vector<int> uses_;
@@ -284,7 +309,13 @@ class SimulatedTraining {
 }  // namespace
 
 TrainingMemory TrainingMemoryOf(const Graph& graph, const TrainingMemoryOptions& options) {
-  return SimulatedTraining(graph, options).Run();
+  HeapModel heap;
+  return TrainingMemoryOf(graph, options, heap);
+}
+
+TrainingMemory TrainingMemoryOf(const Graph& graph, const TrainingMemoryOptions& options,
+                                MemoryModel& model) {
+  return SimulatedTraining(graph, options, model).Run();
 }
 
 }  // namespace fr

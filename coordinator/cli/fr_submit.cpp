@@ -81,8 +81,10 @@ int Submit(const Options& options) {
   }
   const fr::DataFacts facts = FactsOf(options, config.spec);
   if (options.dry_run) {
+    const fr::MachineModel machine;
     fmt::print(stderr, "{} is right; this is what it asks for (nothing was submitted):\n{}",
-               options.job_file, fr::DescribePlan(config.spec, facts, fr::MachineModel()));
+               options.job_file,
+               fr::DescribePlan(config.spec, facts, machine, fr::GpuOfMachine(machine)));
     return fr::kExitDone;
   }
   fr::JobClient client(options.coordinator, fr::ToMillis(options.timeout_seconds));

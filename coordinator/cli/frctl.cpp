@@ -1,6 +1,7 @@
 // frctl: shows what the coordinator knows, pauses and cancels jobs, drains nodes, pins checkpoints,
 // and says what a job will need.
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -23,6 +24,9 @@ namespace {
 
 using fr::JobClient;
 using fr::OutputFormat;
+
+// A plan needs no coordinator, and does not wait long for one.
+constexpr double kPlanTimeoutSeconds = 2;
 
 struct Options {
   std::string coordinator;
@@ -203,8 +207,13 @@ void AddPlan(Commands& commands, Options& options) {
       "plan", "What a job will need: memory, traffic, time. A prediction; needs no coordinator",
       [&] {
         options.plan.json = options.format == OutputFormat::kJson;
+        options.plan.nodes = [&options] {
+          const double seconds = std::min(options.timeout_seconds, kPlanTimeoutSeconds);
+          return JobClient(options.coordinator, fr::ToMillis(seconds)).Nodes();
+        };
         return fr::RunPlan(options.plan);
       });
+  plan->fallthrough();  // --coordinator may stand behind it, too
   plan->add_option("JOB.yaml", options.plan.job_file, "The job file")->required();
   plan->add_option("--set", options.plan.overrides, "Override a key of the file; may be repeated")
       ->type_name("KEY=VALUE")

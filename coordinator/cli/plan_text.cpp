@@ -116,20 +116,47 @@ void DescribeHead(std::string& text, const JobSpec& spec, const DataFacts& facts
   }
 }
 
-void DescribeMemory(std::string& text, const JobPlan& plan) {
-  const std::int64_t sum = SumOf(plan.memory);
-  Line(text, "memory", fmt::format("about {} for each worker, rank 0 the most:", BytesText(sum)));
+void DescribeItems(std::string& text, const std::vector<MemoryItem>& items) {
+  const auto sum = static_cast<double>(SumOf(items));
   const auto largest =
-      std::max_element(plan.memory.begin(), plan.memory.end(),
+      std::max_element(items.begin(), items.end(),
                        [](const MemoryItem& a, const MemoryItem& b) { return a.bytes < b.bytes; });
-  for (const MemoryItem& item : plan.memory) {
+  for (const MemoryItem& item : items) {
     Line(text, "",
          fmt::format("{:>9}  {}{}", BytesText(item.bytes), item.text,
                      &item == &*largest
-                         ? " <- the most, " +
-                               ShareText(static_cast<double>(item.bytes), static_cast<double>(sum))
+                         ? " <- the most, " + ShareText(static_cast<double>(item.bytes), sum)
                          : ""));
   }
+}
+
+std::string FitText(std::int64_t needed, const GpuOffer& gpu) {
+  if (gpu.bytes == 0) return gpu.source;
+  const std::int64_t left = gpu.bytes - needed;
+  return fmt::format("{} has {}: {}", gpu.source, BytesText(gpu.bytes),
+                     left >= 0 ? "it fits, and leaves " + BytesText(left)
+                               : "IT DOES NOT FIT, there are " + BytesText(-left) + " too few");
+}
+
+void DescribeMemory(std::string& text, const JobSpec& spec, const JobPlan& plan,
+                    const GpuOffer& gpu) {
+  const std::string sum = BytesText(SumOf(plan.memory));
+  if (plan.gpu_memory.empty()) {
+    Line(text, "memory", fmt::format("about {} for each worker, rank 0 the most:", sum));
+    DescribeItems(text, plan.memory);
+    if (spec.resources().device() == Resources::auto_) {
+      Line(text, "", "that is on a processor; --set resources.device=gpu plans a GPU");
+    }
+    return;
+  }
+  const std::int64_t on_gpu = SumOf(plan.gpu_memory);
+  Line(text, "gpu",
+       fmt::format("about {} of each worker's GPU, never compared with a real one:",
+                   BytesText(on_gpu)));
+  DescribeItems(text, plan.gpu_memory);
+  Line(text, "", FitText(on_gpu, gpu));
+  Line(text, "memory", fmt::format("about {} of its node for each worker, rank 0 the most:", sum));
+  DescribeItems(text, plan.memory);
 }
 
 void DescribeTraffic(std::string& text, const JobPlan& plan) {
@@ -159,6 +186,9 @@ void DescribeTime(std::string& text, const JobPlan& plan, const MachineModel& ma
     Line(text, "",
          fmt::format("{:>9}  {} ({})", SecondsText(seconds), what, ShareText(seconds, time.step)));
   };
+  if (!plan.gpu_memory.empty() && machine.rates_of() == MachineModel::thread) {
+    Line(text, "", "those are a processor's rates: configs/machines has GPUs' for --machine");
+  }
   part("forward pass", time.forward);
   part("head", time.head);
   part("backward pass", time.backward);
@@ -197,6 +227,26 @@ json HeadJson(const JobPlan& plan) {
   return {{"bytes_per_identity", plan.head_row_bytes}, {"shards", shards}};
 }
 
+json ItemsJson(const std::vector<MemoryItem>& items) {
+  json all = json::array();
+  for (const MemoryItem& item : items) {
+    all.push_back({{"item", item.key}, {"text", item.text}, {"bytes", item.bytes}});
+  }
+  return all;
+}
+
+// Null for a job that is planned on a processor.
+json GpuJson(const JobPlan& plan, const GpuOffer& gpu) {
+  if (plan.gpu_memory.empty()) return {};
+  const std::int64_t sum = SumOf(plan.gpu_memory);
+  const bool known = gpu.bytes > 0;
+  return {{"memory_bytes", sum},
+          {"memory", ItemsJson(plan.gpu_memory)},
+          {"available_bytes", known ? json(gpu.bytes) : json()},
+          {"source", gpu.source},
+          {"fits", known ? json(sum <= gpu.bytes) : json()}};
+}
+
 json TimeJson(const JobPlan& plan, const MachineModel& machine) {
   const TimePlan& time = plan.time;
   return {{"machine", machine.name()},
@@ -211,6 +261,18 @@ json TimeJson(const JobPlan& plan, const MachineModel& machine) {
           {"step", time.step},
           {"epoch", OrNull(plan.epoch_seconds)},
           {"job", OrNull(plan.job_seconds)}};
+}
+
+GpuOffer OfferFor(const PlanOptions& options, const JobSpec& spec, const MachineModel& machine) {
+  const bool asks = spec.resources().device() == Resources::gpu && !machine.has_gpu_memory_gib();
+  if (!asks || !options.nodes) return GpuOfMachine(machine);
+  try {
+    return SmallestGpu(options.nodes(), spec.resources());
+  } catch (const Error& error) {
+    GpuOffer unknown = GpuOfMachine(machine);
+    unknown.source += fmt::format(" ({})", error.what());
+    return unknown;
+  }
 }
 
 }  // namespace
@@ -241,23 +303,21 @@ MachineConfig LoadMachine(const std::string& path) {
   return config;
 }
 
-std::string DescribePlan(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine) {
+std::string DescribePlan(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine,
+                         const GpuOffer& gpu) {
   const JobPlan plan = PlanJob(spec, facts, machine);
   std::string text;
   DescribeJob(text, spec, facts, plan);
   DescribeHead(text, spec, facts, plan);
-  DescribeMemory(text, plan);
+  DescribeMemory(text, spec, plan, gpu);
   DescribeTraffic(text, plan);
   DescribeTime(text, plan, machine);
   return text;
 }
 
-std::string PlanJson(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine) {
+std::string PlanJson(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine,
+                     const GpuOffer& gpu) {
   const JobPlan plan = PlanJob(spec, facts, machine);
-  json memory = json::array();
-  for (const MemoryItem& item : plan.memory) {
-    memory.push_back({{"item", item.key}, {"text", item.text}, {"bytes", item.bytes}});
-  }
   const TrafficPlan& traffic = plan.traffic;
   const json all = {{"name", spec.name()},
                     {"workers", plan.workers},
@@ -269,7 +329,8 @@ std::string PlanJson(const JobSpec& spec, const DataFacts& facts, const MachineM
                     {"steps", OrNull(plan.steps)},
                     {"head", HeadJson(plan)},
                     {"memory_bytes", SumOf(plan.memory)},
-                    {"memory", memory},
+                    {"memory", ItemsJson(plan.memory)},
+                    {"gpu", GpuJson(plan, gpu)},
                     {"sent_bytes",
                      {{"gradients", traffic.gradients},
                       {"embeddings", traffic.embeddings},
@@ -295,11 +356,9 @@ int RunPlan(const PlanOptions& options) {
   if (!options.identities || !options.images) facts = ReadDataFacts(config.spec.data().train());
   if (options.identities) facts.identities = options.identities;
   if (options.images) facts.images = options.images;
-  if (options.json) {
-    fmt::print("{}", PlanJson(config.spec, facts, machine.machine));
-  } else {
-    fmt::print("{}", DescribePlan(config.spec, facts, machine.machine));
-  }
+  const GpuOffer gpu = OfferFor(options, config.spec, machine.machine);
+  fmt::print("{}", options.json ? PlanJson(config.spec, facts, machine.machine, gpu)
+                                : DescribePlan(config.spec, facts, machine.machine, gpu));
   return kExitDone;
 }
 

@@ -3,14 +3,17 @@
 // directory tell.
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "common/config/yaml_message.h"
 #include "common/plan/job_plan.h"
+#include "coordinator/cli/gpu_offer.h"
 #include "proto/job.pb.h"
 #include "proto/machine.pb.h"
+#include "proto/rpc.pb.h"
 
 namespace fr {
 
@@ -27,11 +30,13 @@ struct MachineConfig {
 // cannot be read.
 MachineConfig LoadMachine(const std::string& path);
 
-// Lines for people.
-std::string DescribePlan(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine);
+// Lines for people. `gpu`: what a job with resources.device: gpu will get.
+std::string DescribePlan(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine,
+                         const GpuOffer& gpu);
 
 // The same for programs, as JSON: bytes, seconds, multiply-adds; null for what is unknown.
-std::string PlanJson(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine);
+std::string PlanJson(const JobSpec& spec, const DataFacts& facts, const MachineModel& machine,
+                     const GpuOffer& gpu);
 
 struct PlanOptions {
   std::string job_file;
@@ -40,6 +45,9 @@ struct PlanOptions {
   std::optional<std::int64_t> images;
   std::string machine_file;
   bool json = false;
+  // Asked where a job wants GPUs and the machine file does not say how large they are; may throw
+  // Error.
+  std::function<ListNodesReply()> nodes;
 };
 
 // frctl plan: prints to standard output. The job's paths need not be there: what they would tell is

@@ -4,10 +4,13 @@ import json
 import os
 import re
 import time
+from pathlib import Path
 
 import pytest
 
 from cluster import FAKE_NVML, Cluster, wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
 
 JOB = """\
 name: by-hand
@@ -100,6 +103,29 @@ def test_plan_says_what_a_job_will_need(no_coordinator, write_job):
     assert plan["seconds"]["step"] > 0
     unknown = no_coordinator.run("frctl", "plan", path, "--set", "data.train=/not/here")
     assert unknown.returncode == 0 and "unknown" in unknown.stdout
+
+
+# Without a coordinator a GPU's size is the machine file's, or not known; a job still has its plan.
+def test_plan_counts_what_lies_on_a_gpu(no_coordinator, write_job):
+    gpu = ("frctl", "plan", write_job(), "--set", "resources.device=gpu")
+    unknown = no_coordinator.run(*gpu)
+    assert unknown.returncode == 0, unknown.stderr
+    for part in ("of each worker's GPU", "NCCL's buffers (an allowance)", "of its node for each",
+                 "gpu_memory_gib in a --machine file", "a processor's rates"):
+        assert part in unknown.stdout, unknown.stdout
+    h100 = ROOT / "configs/machines/h100.yaml"
+    fits = no_coordinator.run(*gpu, "--machine", h100)
+    assert "has 79.0 GiB: it fits" in fits.stdout, fits.stdout
+    plan = json.loads(no_coordinator.run(*gpu, "--machine", h100, "-o", "json").stdout)["gpu"]
+    assert plan["memory_bytes"] == sum(item["bytes"] for item in plan["memory"])
+    assert plan["available_bytes"] == 79 << 30 and plan["fits"] is True
+
+
+# Of its two GPUs the smaller one counts.
+def test_plan_asks_the_coordinator_how_large_its_gpus_are(gpu_cluster, write_job):
+    plan = gpu_cluster.run("frctl", "plan", write_job(), "--set", "resources.device=gpu")
+    assert plan.returncode == 0, plan.stderr
+    assert "NVIDIA A100-SXM4-40GB of localhost has 40.0 GiB: it fits" in plan.stdout, plan.stdout
 
 
 def test_plan_takes_another_machine_and_names_mistakes_in_its_file(no_coordinator, write_job,

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "common/plan/gpu_sizes.h"
 #include "worker/backbones/kernels/backbone_kernels.h"
 #include "worker/gpu/gpu_stream.h"
 #include "worker/heads/kernels/head_kernels.h"
@@ -29,9 +30,6 @@ namespace fr {
 
 using Bf16Bits = std::uint16_t;
 
-inline constexpr std::int64_t kGpuStep = 32;
-// Rows and columns of a product that one block computes.
-inline constexpr std::int64_t kGpuBlock = 128;
 // Units of GpuBounds::mass a probability of 1 has.
 inline constexpr double kMassUnits = 0x1p36;
 
@@ -74,14 +72,6 @@ struct GpuLogits {
   std::int64_t num_targets = 0;
   NegativeRule rule;  // rule.hard is in the GPU's memory
 };
-
-// Rows that one block has: whole identities.
-inline constexpr std::int64_t GpuBlockRows(int sub_centers) {
-  return kGpuBlock / sub_centers * sub_centers;
-}
-inline constexpr std::int64_t GpuBlocks(std::int64_t rows, std::int64_t block_rows) {
-  return (rows + block_rows - 1) / block_rows;
-}
 
 struct GpuBounds {
   const float* reference = nullptr;  // [samples]: at most the log-sum-exp
@@ -350,23 +340,6 @@ struct GpuPixels {
   void* out = nullptr;
 };
 
-// Channels that a thread of a normalisation has, and channels and rows that a block of 256 has.
-inline constexpr std::int64_t GpuNormWidth(std::int64_t channels) {
-  return channels % 8 == 0 ? 8 : 1;
-}
-inline constexpr std::int64_t GpuNormColumns(std::int64_t channels) {
-  const std::int64_t groups = channels / GpuNormWidth(channels);
-  return groups < 32 ? groups : 32;
-}
-inline constexpr std::int64_t GpuNormLanes(std::int64_t channels) {
-  return 256 / GpuNormColumns(channels);
-}
-// Parts into which rows are cut for sums by channel: enough for every multiprocessor, few enough to
-// be summed up in no time.
-inline constexpr std::int64_t GpuNormParts(std::int64_t rows, std::int64_t channels) {
-  const std::int64_t parts = rows / (4 * GpuNormLanes(channels));
-  return parts < 1 ? 1 : parts < 1024 ? parts : 1024;
-}
 // Parts of GpuSumSquares.
 inline constexpr std::int64_t kSquareParts = 1024;
 

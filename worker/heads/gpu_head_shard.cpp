@@ -17,14 +17,8 @@ namespace fr {
 namespace {
 
 constexpr double kInitialSigma = 0.01;
-// Of a tile's operands by default: what stays in the second-level cache between two kernels.
-constexpr std::int64_t kTileBytes = std::int64_t{32} << 20;
 // Rows that are drawn on the processor at a time.
 constexpr std::int64_t kDrawnRows = 64 * 1024;
-
-std::int64_t RoundUp(std::int64_t value, std::int64_t step) {
-  return (value + step - 1) / step * step;
-}
 
 template <class T>
 T* DataOf(const at::Tensor& tensor) {
@@ -59,7 +53,7 @@ class GpuHeadShard final : public HeadShard {
   void RowsWritten() override {}
 
  private:
-  // What the passes write tile by tile.
+  // What the passes write tile by tile; common/plan/gpu_memory.cpp counts it.
   struct Workspace {
     at::Tensor w;             // [planes, tile rows, columns] bfloat16 bits
     at::Tensor g;             // [planes, tile rows, samples] bfloat16 bits
@@ -79,7 +73,6 @@ class GpuHeadShard final : public HeadShard {
   at::Tensor RowView(const at::Tensor& rows) const;
   void DrawRows();
   void MakeWorkspace();
-  std::int64_t TileRows() const;
   GpuRowState State() const;
   at::Tensor RowsOf(const at::Tensor& identities) const;
   at::Tensor AccumulatedRows() const;
@@ -111,12 +104,12 @@ class GpuHeadShard final : public HeadShard {
   std::int64_t batch_ = 0;
   std::int64_t samples_ = 0;  // batch_ rounded up
   std::vector<OwnTarget> targets_;
-  at::Tensor sampled_rows_;     // [k] int64; undefined: all
-  at::Tensor target_list_;      // GpuTarget, as bytes
-  at::Tensor wide_x_;           // [planes, samples, columns] bfloat16 bits
-  at::Tensor hard_;             // [samples]: of a rule
-  at::Tensor bin_;              // [identities] int32
-  std::int64_t tile_rows_ = 0;  // of the workspace
+  at::Tensor sampled_rows_;  // [k] int64; undefined: all
+  at::Tensor target_list_;   // GpuTarget, as bytes
+  at::Tensor wide_x_;        // [planes, samples, columns] bfloat16 bits
+  at::Tensor hard_;          // [samples]: of a rule
+  at::Tensor bin_;           // [identities] int32
+  GpuHeadSizes sizes_;       // of the workspace
   Workspace space_;
 };
 
@@ -125,7 +118,7 @@ GpuHeadShard::GpuHeadShard(const HeadShardOptions& options, IdentityRange range,
       range_(range),
       gpu_(gpu),
       kernels_(gpu.kernels()),
-      columns_(RoundUp(options.embedding_size, kGpuStep)) {
+      columns_(GpuRounded(options.embedding_size)) {
   if (options_.sub_centers > kGpuBlock) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("loss.sub_centers: {} are more than the {} that a GPU's head takes",
@@ -195,31 +188,21 @@ at::Tensor GpuHeadShard::RowsOf(const at::Tensor& identities) const {
   return (identities.unsqueeze(1) * options_.sub_centers + centers).reshape({-1}).contiguous();
 }
 
-// Whole blocks of whole identities; both operands of a tile and its coefficients within the bytes.
-std::int64_t GpuHeadShard::TileRows() const {
-  const std::int64_t bytes = options_.tile_bytes > 0 ? options_.tile_bytes : kTileBytes;
-  const std::int64_t block = GpuBlockRows(static_cast<int>(options_.sub_centers));
-  const std::int64_t rows = bytes / ((columns_ + samples_) * 2 * planes());
-  const std::int64_t all = RoundUp(num_rows(), block);
-  return std::clamp(rows / block * block, block, std::max(block, all));
-}
-
 void GpuHeadShard::MakeWorkspace() {
-  tile_rows_ = TileRows();
+  sizes_ = GpuHeadSizesOf(num_rows(), options_.embedding_size, batch_,
+                          static_cast<int>(options_.sub_centers), options_.bf16_products,
+                          options_.tile_bytes);
   const auto bits = at::TensorOptions(gpu_.device()).dtype(at::kShort);
-  const std::int64_t sample_blocks = GpuBlocks(samples_, kGpuBlock);
-  const std::int64_t row_blocks =
-      GpuBlocks(tile_rows_, GpuBlockRows(static_cast<int>(options_.sub_centers)));
-  space_.w = at::empty({planes(), tile_rows_, columns_}, bits);
-  space_.g = at::empty({planes(), tile_rows_, samples_}, bits);
-  space_.factor = at::empty({tile_rows_}, Floats());
-  space_.inverse_norm = at::empty({tile_rows_}, Floats());
-  space_.radial = at::empty({tile_rows_}, Floats());
-  space_.along = at::empty({sample_blocks, tile_rows_}, Floats());
-  space_.total = at::empty({sample_blocks, tile_rows_}, Floats());
-  space_.largest = at::empty({row_blocks, samples_}, Floats());
-  space_.sum = at::empty({row_blocks, samples_}, Floats());
-  wide_x_ = at::empty({planes(), samples_, columns_}, bits);
+  space_.w = at::empty({sizes_.planes, sizes_.tile_rows, columns_}, bits);
+  space_.g = at::empty({sizes_.planes, sizes_.tile_rows, samples_}, bits);
+  space_.factor = at::empty({sizes_.tile_rows}, Floats());
+  space_.inverse_norm = at::empty({sizes_.tile_rows}, Floats());
+  space_.radial = at::empty({sizes_.tile_rows}, Floats());
+  space_.along = at::empty({sizes_.sample_blocks, sizes_.tile_rows}, Floats());
+  space_.total = at::empty({sizes_.sample_blocks, sizes_.tile_rows}, Floats());
+  space_.largest = at::empty({sizes_.row_blocks, samples_}, Floats());
+  space_.sum = at::empty({sizes_.row_blocks, samples_}, Floats());
+  wide_x_ = at::empty({sizes_.planes, samples_, columns_}, bits);
 }
 
 void GpuHeadShard::SetBatch(const at::Tensor& x, std::vector<OwnTarget> targets,
@@ -229,7 +212,7 @@ void GpuHeadShard::SetBatch(const at::Tensor& x, std::vector<OwnTarget> targets,
   targets_ = std::move(targets);
   sampled_rows_ = at::Tensor();
   if (!sampled.empty()) sampled_rows_ = RowsOf(Upload(sampled, at::kLong, gpu_.device()));
-  const std::int64_t samples = RoundUp(std::max<std::int64_t>(batch_, 1), kGpuStep);
+  const std::int64_t samples = GpuRounded(std::max<std::int64_t>(batch_, 1));
   if (samples != samples_) {
     samples_ = samples;
     MakeWorkspace();
@@ -286,9 +269,9 @@ at::Tensor GpuHeadShard::TargetLogits(double scale) {
 template <class Call>
 void GpuHeadShard::ForEachTile(const at::Tensor& list, const Call& call) {
   const std::int64_t count = list.defined() ? list.numel() : num_rows();
-  for (std::int64_t first = 0; first < count; first += tile_rows_) {
+  for (std::int64_t first = 0; first < count; first += sizes_.tile_rows) {
     GpuRows tile;
-    tile.rows = std::min(tile_rows_, count - first);
+    tile.rows = std::min(sizes_.tile_rows, count - first);
     tile.first = first;
     tile.row = list.defined() ? list.const_data_ptr<std::int64_t>() + first : nullptr;
     tile.columns = columns_;
@@ -459,15 +442,10 @@ GradientPass GpuHeadShard::Gradients(double scale, const NegativeRule& rule_in,
     }
   }
 
-  const std::int64_t row_blocks =
-      GpuBlocks(tile_rows_, GpuBlockRows(static_cast<int>(options_.sub_centers)));
   at::Tensor block_mass;
   at::Tensor mass = at::zeros({samples_}, Floats().dtype(at::kDouble));
-  if (skip_from >= 0) block_mass = at::empty({row_blocks, samples_}, Floats());
-  // Enough parts of the summed rows to keep every multiprocessor at work.
-  const std::int64_t blocks = GpuBlocks(samples_, kGpuBlock) * GpuBlocks(columns_, kGpuBlock);
-  const auto splits = static_cast<int>(
-      std::clamp<std::int64_t>(2 * gpu_.multiprocessors() / blocks, 1, tile_rows_ / kGpuStep));
+  if (skip_from >= 0) block_mass = at::empty({sizes_.row_blocks, samples_}, Floats());
+  const int splits = sizes_.Splits(gpu_.multiprocessors());
   at::Tensor partial = at::zeros({splits, samples_, columns_}, Floats());
 
   GpuCoefficients pass;

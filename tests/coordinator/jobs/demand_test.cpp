@@ -38,6 +38,32 @@ TEST(PredictDemand, IsThePlanOfEveryWorldSize) {
   EXPECT_EQ(WorkerBytes(spec, demand, 6), 0);
 }
 
+// A node is asked for its own memory. What lies on the GPU is the GPU's, of which a worker has all:
+// neither a larger batch nor a larger network asks for more of the node, but for images that wait.
+TEST(PredictDemand, OfAGpuJobIsTheNodesMemoryAlone) {
+  JobSpec spec = Spec(2, 2);
+  spec.mutable_data()->set_batch_size(128);
+  const std::int64_t on_processors = PredictDemand(spec, Facts()).worker_bytes(0);
+  spec.mutable_resources()->set_device(Resources::gpu);
+  const JobPlan plan = PlanJob(spec, Facts(), MachineModel());
+  const std::int64_t beside_gpu = PredictDemand(spec, Facts()).worker_bytes(0);
+  EXPECT_EQ(beside_gpu, SumOf(plan.memory));
+  EXPECT_GT(SumOf(plan.gpu_memory), 0);
+  EXPECT_LT(beside_gpu, on_processors);
+  spec.mutable_data()->set_batch_size(256);
+  constexpr std::int64_t kLoaded = 4LL * 128 * 3 * 112 * 112;  // four batches ahead
+  EXPECT_EQ(PredictDemand(spec, Facts()).worker_bytes(0), beside_gpu + kLoaded);
+}
+
+// It may come to a processor: all of it is asked for.
+TEST(PredictDemand, OfAnyDeviceIsThatOfAProcessor) {
+  JobSpec spec = Spec(2, 2);
+  spec.mutable_resources()->set_device(Resources::cpu);
+  const std::int64_t on_processors = PredictDemand(spec, Facts()).worker_bytes(0);
+  spec.mutable_resources()->set_device(Resources::auto_);
+  EXPECT_EQ(PredictDemand(spec, Facts()).worker_bytes(0), on_processors);
+}
+
 // Of very elastic jobs not every size is planned; what stands between is never too little.
 TEST(PredictDemand, IsNeverLessThanThePlan) {
   const JobSpec spec = Spec(1, 200);

@@ -32,7 +32,7 @@ class GpuNormStep : public Step {
     }
     const auto floats = at::TensorOptions(gpu_.device()).dtype(at::kFloat);
     vectors_ = at::zeros({kVectors, channels_}, floats);
-    own_ = at::zeros({3, channels_}, floats.dtype(at::kDouble));
+    own_ = at::zeros({kGpuNormSums, channels_}, floats.dtype(at::kDouble));
     count_ = at::zeros({1}, floats.dtype(at::kDouble));
   }
 
@@ -84,6 +84,7 @@ class GpuNormStep : public Step {
 
  private:
   enum : std::int64_t { kMean, kInverseStd, kScale, kOffset, kShift, kA, kB, kD, kVectors };
+  static_assert(kVectors == kGpuNormVectors, "what common/plan/gpu_memory.cpp counts");
 
   bool Bf16() const { return x_.scalar_type() == torch::kBFloat16; }
   std::int64_t Rows() const { return x_.numel() / channels_; }
