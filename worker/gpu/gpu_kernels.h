@@ -213,6 +213,15 @@ struct GpuSumParts {
   double* out64 = nullptr;
 };
 
+// takes_part[i] = MixKeys(key, first + i) >> 11 < limit.
+struct GpuSample {
+  std::int64_t first = 0;
+  std::int64_t size = 0;
+  std::uint64_t key = 0;
+  std::uint64_t limit = 0;
+  std::uint8_t* takes_part = nullptr;
+};
+
 // ---- Normalisation ---------------------------------------------------------------------------
 //
 // Of channels-last rows, as backbone_kernels.h describes; vectors by channel are on the GPU, and so
@@ -360,6 +369,7 @@ struct GpuKernels {
   void (*move_rows)(const GpuRowMoves& work, GpuStream stream);
   void (*row_squares)(const GpuRowSquares& work, GpuStream stream);
   void (*sum_parts)(const GpuSumParts& work, GpuStream stream);
+  void (*sample)(const GpuSample& work, GpuStream stream);
 
   // `then` (may be null) in the same launch: what the sums are wanted for, of which `sums` and
   // `shift` are set here.

@@ -8,6 +8,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "common/base/random.h"
 #include "worker/heads/head_shard.h"
 #include "worker/heads/huge_pages.h"
 #include "worker/heads/row_init.h"
@@ -98,7 +99,7 @@ class CpuHeadShard final : public HeadShard {
   CpuHeadShard(const HeadShardOptions& options, IdentityRange range);
 
   void SetBatch(const at::Tensor& x, std::vector<OwnTarget> targets,
-                std::vector<std::int64_t> sampled) override;
+                const SampledShare& share) override;
   at::Tensor TargetLogits(double scale) override;
   SoftmaxPass Softmax(double scale, const NegativeRule& rule,
                       const at::Tensor& references) override;
@@ -151,6 +152,7 @@ class CpuHeadShard final : public HeadShard {
   void LoadTile(const std::vector<std::int64_t>* identities, std::int64_t begin, std::int64_t end,
                 std::int64_t limit, Workspace& space);
   std::vector<std::int64_t> AccumulatedIdentities() const;
+  std::vector<std::int64_t> SampledIdentities(const SampledShare& share) const;
   const std::vector<std::int64_t>* Sampled() const { return all_sampled_ ? nullptr : &sampled_; }
 
   void TileLogits(double scale, Workspace& space);
@@ -229,9 +231,8 @@ at::Tensor CpuHeadShard::RowView(const at::Tensor& rows) const {
 }
 
 std::vector<std::pair<std::string, at::Tensor>> CpuHeadShard::RowTensors() {
-  return NamedRowTensors(
-      options_, [this](const at::Tensor& rows) { return RowView(rows); },
-      {weight_, first_, second_, bias_, bias_first_, bias_second_});
+  return NamedRowTensors(options_, [this](const at::Tensor& rows) { return RowView(rows); },
+                         {weight_, first_, second_, bias_, bias_first_, bias_second_});
 }
 
 void CpuHeadShard::RowsWritten() {
@@ -285,13 +286,13 @@ CpuHeadShard::Workspace::Workspace(const CpuHeadShard& shard)
 }
 
 void CpuHeadShard::SetBatch(const at::Tensor& x, std::vector<OwnTarget> targets,
-                            std::vector<std::int64_t> sampled) {
+                            const SampledShare& share) {
   x_ = x;
   batch_ = x.size(0);
   samples_ = RoundUp(batch_, kSampleStep);
   targets_ = std::move(targets);
-  sampled_ = std::move(sampled);
-  all_sampled_ = sampled_.empty();
+  all_sampled_ = share.limit >= SampledShare::kAll;
+  sampled_ = all_sampled_ ? std::vector<std::int64_t>() : SampledIdentities(share);
   const float* values = x.const_data_ptr<float>();
   const std::int64_t size = options_.embedding_size;
   const auto value = [&](std::int64_t sample, std::int64_t column) {
@@ -301,6 +302,19 @@ void CpuHeadShard::SetBatch(const at::Tensor& x, std::vector<OwnTarget> targets,
                   [&](std::int64_t k, std::int64_t n) { return value(n, k); });
   by_column_.Fill(samples_, columns_, options_.bf16_products, kernels_,
                   [&](std::int64_t k, std::int64_t n) { return value(k, n); });
+}
+
+std::vector<std::int64_t> CpuHeadShard::SampledIdentities(const SampledShare& share) const {
+  std::vector<std::int64_t> sampled;
+  auto target = targets_.begin();
+  for (std::int64_t identity = 0; identity < range_.size(); ++identity) {
+    while (target != targets_.end() && target->identity < identity) ++target;
+    const bool positive = target != targets_.end() && target->identity == identity;
+    const std::uint64_t draw =
+        MixKeys(share.key, static_cast<std::uint64_t>(range_.begin + identity)) >> 11U;
+    if (positive || draw < share.limit) sampled.push_back(identity);
+  }
+  return sampled;
 }
 
 at::Tensor CpuHeadShard::TargetLogits(double scale) {

@@ -38,7 +38,7 @@ class GpuHeadShard final : public HeadShard {
   GpuHeadShard(const HeadShardOptions& options, IdentityRange range, Gpu& gpu);
 
   void SetBatch(const at::Tensor& x, std::vector<OwnTarget> targets,
-                std::vector<std::int64_t> sampled) override;
+                const SampledShare& share) override;
   at::Tensor TargetLogits(double scale) override;
   SoftmaxPass Softmax(double scale, const NegativeRule& rule,
                       const at::Tensor& references) override;
@@ -75,6 +75,7 @@ class GpuHeadShard final : public HeadShard {
   void MakeWorkspace();
   GpuRowState State() const;
   at::Tensor RowsOf(const at::Tensor& identities) const;
+  at::Tensor SampledIdentities(const SampledShare& share) const;
   at::Tensor AccumulatedRows() const;
   // Tiles of the rows of `list` [k] int64 (undefined: all): call(tile).
   template <class Call>
@@ -188,6 +189,18 @@ at::Tensor GpuHeadShard::RowsOf(const at::Tensor& identities) const {
   return (identities.unsqueeze(1) * options_.sub_centers + centers).reshape({-1}).contiguous();
 }
 
+// [k] int64, ascending.
+at::Tensor GpuHeadShard::SampledIdentities(const SampledShare& share) const {
+  at::Tensor takes_part = at::empty({range_.size()}, Floats().dtype(at::kByte));
+  kernels_.sample({range_.begin, range_.size(), share.key, share.limit,
+                   takes_part.mutable_data_ptr<std::uint8_t>()},
+                  gpu_.stream());
+  std::vector<std::int64_t> positives;
+  for (const OwnTarget& target : targets_) positives.push_back(target.identity);
+  takes_part.index_fill_(0, Upload(positives, at::kLong, gpu_.device()), 1);
+  return takes_part.nonzero().select(1, 0);
+}
+
 void GpuHeadShard::MakeWorkspace() {
   sizes_ = GpuHeadSizesOf(num_rows(), options_.embedding_size, batch_,
                           static_cast<int>(options_.sub_centers), options_.bf16_products,
@@ -206,12 +219,12 @@ void GpuHeadShard::MakeWorkspace() {
 }
 
 void GpuHeadShard::SetBatch(const at::Tensor& x, std::vector<OwnTarget> targets,
-                            std::vector<std::int64_t> sampled) {
+                            const SampledShare& share) {
   x_ = x.contiguous();
   batch_ = x.size(0);
   targets_ = std::move(targets);
   sampled_rows_ = at::Tensor();
-  if (!sampled.empty()) sampled_rows_ = RowsOf(Upload(sampled, at::kLong, gpu_.device()));
+  if (share.limit < SampledShare::kAll) sampled_rows_ = RowsOf(SampledIdentities(share));
   const std::int64_t samples = GpuRounded(std::max<std::int64_t>(batch_, 1));
   if (samples != samples_) {
     samples_ = samples;

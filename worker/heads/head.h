@@ -37,11 +37,11 @@ class Head {
   Head(const Head&) = delete;
   Head& operator=(const Head&) = delete;
 
-  // One training step. Collective. `embeddings` [rows_per_rank[rank], D] float32 (not normalised) on
-  // ComputeDevice(), as their gradients are, `labels` [rows_per_rank[rank]] int64 in [0, C), on the
-  // processor. Rows, where there are any, move by `lr`. Throws
-  // NonFiniteError (finite.h), on every rank alike, if an embedding or the loss is not finite; rows
-  // and state are then what they were.
+  // One training step. Collective. `embeddings` [rows_per_rank[rank], D] float32 (not normalised)
+  // on ComputeDevice(), as their gradients are, `labels` [rows_per_rank[rank]] int64 in [0, C), on
+  // the processor. Rows, where there are any, move by `lr`. Throws NonFiniteError (finite.h), on
+  // every rank alike, if an embedding or the loss is not finite; rows and state are then what they
+  // were.
   virtual HeadStepResult Step(const at::Tensor& embeddings, const at::Tensor& labels,
                               const std::vector<std::int64_t>& rows_per_rank, double lr) = 0;
 

@@ -35,9 +35,17 @@ struct HeadShardOptions {
   double trust_coefficient = 1e-3;  // kLars: one ratio for all rows of all ranks; biases have none
   std::uint64_t seed = 1;
   const HeadKernels* kernels = nullptr;  // of the processor; nullptr: SelectHeadKernels()
-  // Of a tile's rows, as they are multiplied; 0: what the device's second-level cache holds with all
-  // else that is worked on.
+  // Of a tile's rows, as they are multiplied; 0: what the device's second-level cache holds with
+  // all else that is worked on.
   std::int64_t tile_bytes = 0;
+};
+
+// Which identities take part in a step: those of the batch and, of the others, each for which
+// MixKeys(key, identity) >> 11 is below `limit`, of 2^53.
+struct SampledShare {
+  static constexpr std::uint64_t kAll = std::uint64_t{1} << 53;
+  std::uint64_t key = 0;
+  std::uint64_t limit = kAll;
 };
 
 // A sample of the global batch whose identity is of this shard.
@@ -70,10 +78,9 @@ class HeadShard {
   // A step runs through these in this order.
 
   // The global batch [B, D] float32, contiguous: what is multiplied with the rows. The targets are
-  // ascending by identity. `sampled`: the identities (from the shard's first, ascending) that take
-  // part; empty: all.
+  // ascending by identity.
   virtual void SetBatch(const at::Tensor& x, std::vector<OwnTarget> targets,
-                        std::vector<std::int64_t> sampled) = 0;
+                        const SampledShare& share) = 0;
   // z of this shard's targets, summed in float64. [B] float64, 0 where another shard has it.
   virtual at::Tensor TargetLogits(double scale) = 0;
   // `references` [B] float64, surely at most the final log-sum-exps (the targets' logits), asks for

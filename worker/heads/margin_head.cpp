@@ -108,29 +108,15 @@ MarginHead::Batch MarginHead::Gather(const at::Tensor& embeddings, const at::Ten
   batch.norms = all.norms;
   std::vector<OwnTarget> targets = OwnTargets(all.labels, range_);
   batch.own_targets = static_cast<std::int64_t>(targets.size());
-  std::vector<std::int64_t> sampled = SampledIdentities(targets);
-  shard_->SetBatch(all.x, std::move(targets), std::move(sampled));
+  shard_->SetBatch(all.x, std::move(targets), Share());
   return batch;
 }
 
-std::vector<std::int64_t> MarginHead::SampledIdentities(
-    const std::vector<OwnTarget>& targets) const {
-  std::vector<std::int64_t> sampled;
-  if (options_.sample_rate >= 1) return sampled;
-  // In 2^53 steps, which a double holds.
-  const auto limit = static_cast<std::uint64_t>(options_.sample_rate * 0x1p53);
-  const std::uint64_t key = MixKeys(options_.shard.seed, static_cast<std::uint64_t>(state_.step));
-  auto target = targets.begin();
-  for (std::int64_t identity = 0; identity < range_.size(); ++identity) {
-    while (target != targets.end() && target->identity < identity) ++target;
-    const bool positive = target != targets.end() && target->identity == identity;
-    const std::uint64_t draw =
-        MixKeys(key, static_cast<std::uint64_t>(range_.begin + identity)) >> 11U;
-    if (positive || draw < limit) sampled.push_back(identity);
-  }
-  // To the shard an empty list means all; one identity more than none is within chance.
-  if (sampled.empty() && range_.size() > 0) sampled.push_back(0);
-  return sampled;
+SampledShare MarginHead::Share() const {
+  if (options_.sample_rate >= 1) return {};
+  return {
+      MixKeys(options_.shard.seed, static_cast<std::uint64_t>(state_.step)),
+      static_cast<std::uint64_t>(options_.sample_rate * static_cast<double>(SampledShare::kAll))};
 }
 
 NegativeRule MarginHead::Negatives(const std::vector<TargetLogit>& targets,

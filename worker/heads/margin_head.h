@@ -32,9 +32,9 @@ struct MarginHeadOptions {
   double mass_tolerance = 0;
 };
 
-// Holds the rows of `range`, on ComputeDevice(). The loss is the mean cross-entropy over the global batch, with MagFace
-// and the cost of the norms; the accuracy is the share of it whose target has the largest logit
-// (margin applied).
+// Holds the rows of `range`, on ComputeDevice(). The loss is the mean cross-entropy over the global
+// batch, with MagFace and the cost of the norms; the accuracy is the share of it whose target has
+// the largest logit (margin applied).
 class MarginHead final : public Head {
  public:
   // `comm` must outlive the head. Throws Error(kInvalidArgument) for options that make no sense.
@@ -70,7 +70,7 @@ class MarginHead final : public Head {
                      const RowUpdate& update);
   Batch Gather(const at::Tensor& embeddings, const at::Tensor& labels,
                const std::vector<std::int64_t>& rows_per_rank);
-  std::vector<std::int64_t> SampledIdentities(const std::vector<OwnTarget>& targets) const;
+  SampledShare Share() const;
   NegativeRule Negatives(const std::vector<TargetLogit>& targets, std::vector<float>* hard) const;
   Loss Softmax(const std::vector<TargetLogit>& targets, const NegativeRule& rule);
   int SkipFrom(const at::Tensor& mass_by_bin) const;

@@ -1,5 +1,6 @@
 // What moves the head's rows, and what reads them whole.
 
+#include "common/base/random.h"
 #include "worker/gpu/kernels/kernels.h"
 #include "worker/gpu/kernels/product.h"
 #include "worker/gpu/kernels/rows.h"
@@ -251,6 +252,13 @@ FR_KERNEL(kThreads, 4) SumPartsKernel(const GpuSumParts work) {
   if (work.out64 != nullptr) work.out64[i] = sum;
 }
 
+FR_KERNEL(kThreads, 4) SampleKernel(const GpuSample work) {
+  const std::int64_t i = simt::BlockX() * kThreads + simt::ThreadX();
+  if (i >= work.size) return;
+  const std::uint64_t draw = MixKeys(work.key, static_cast<std::uint64_t>(work.first + i)) >> 11U;
+  work.takes_part[i] = draw < work.limit ? 1 : 0;
+}
+
 simt::Grid ElementGrid(std::int64_t size) { return {BlocksFor(size, kThreads), 1, 1}; }
 
 }  // namespace
@@ -292,6 +300,10 @@ void EmbeddingGradients(const GpuEmbeddingGradients& work, GpuStream stream) {
   simt::Launch("embedding_gradients", EmbeddingGradientsKernel, work,
                {BlocksFor(work.g.columns, kSide), BlocksFor(work.w.columns, kSide), work.splits},
                kProductThreads, kProductShared, stream);
+}
+
+void Sample(const GpuSample& work, GpuStream stream) {
+  simt::Launch("sample", SampleKernel, work, ElementGrid(work.size), kThreads, 0, stream);
 }
 
 void SumParts(const GpuSumParts& work, GpuStream stream) {

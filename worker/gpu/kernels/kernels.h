@@ -20,6 +20,7 @@ void RowProducts(const GpuRowProducts& work, GpuStream stream);
 void MoveRows(const GpuRowMoves& work, GpuStream stream);
 void RowSquares(const GpuRowSquares& work, GpuStream stream);
 void SumParts(const GpuSumParts& work, GpuStream stream);
+void Sample(const GpuSample& work, GpuStream stream);
 
 void MomentsOf(const GpuMoments& work, const GpuNormStatistics* then, GpuStream stream);
 void NormStatistics(const GpuNormStatistics& work, GpuStream stream);
