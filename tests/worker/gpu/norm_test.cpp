@@ -431,7 +431,7 @@ TEST_P(NormKernels, BackwardInputWorksInPlace) {
   }
 }
 
-// Without b and d: the activation alone, to the bit.
+// Without b, and d is not read then: the activation alone, to the bit.
 TEST_P(NormKernels, BackwardInputOfTheActivationAlone) {
   const std::vector<float> ones(c_.channels, 1.0F);
   const std::vector<float> zeros(c_.channels, 0.0F);
@@ -441,6 +441,7 @@ TEST_P(NormKernels, BackwardInputOfTheActivationAlone) {
     work.scale = ones.data();
     work.offset = zeros.data();
     work.a = ones.data();
+    work.d = ones.data();
     work.dx = dx.data();
     kernels.norm_backward_input(work, c_.rows, nullptr);
     ExpectPixels(dx, [&](std::int64_t row, std::int64_t c) {
