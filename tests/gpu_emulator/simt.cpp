@@ -201,20 +201,31 @@ class Machine {
     }
   }
 
-  // Lets every thread run until its next barrier, or its end: how many ended; -1: none could run.
+  // Lets every warp run as far as it can without the others: what it writes too early is there
+  // before anyone else goes on. How many threads ended; -1: none could run.
   int ResumeAll() {
     int ended = 0;
     bool moved = false;
-    for (int i = 0; i < block_threads_; ++i) {
-      Thread& thread = ThreadAt(reversed_ ? block_threads_ - 1 - i : i);
+    for (int i = 0; i < block_threads_ / kWarp; ++i) {
+      const int warp = reversed_ ? block_threads_ / kWarp - 1 - i : i;
+      while (ResumeWarp(warp, &ended)) moved = true;
+    }
+    return moved ? ended : -1;
+  }
+
+  // Lets every thread of the warp run until its next barrier, or its end; false: none could.
+  bool ResumeWarp(int warp, int* ended) {
+    bool moved = false;
+    for (int i = 0; i < kWarp; ++i) {
+      Thread& thread = ThreadAt(warp * kWarp + (reversed_ ? kWarp - 1 - i : i));
       if (thread.ended) continue;
       if (thread.waits_for != nullptr && thread.waits_for->round == thread.waits_in) continue;
       thread.waits_for = nullptr;
       moved = true;
       Resume(thread);
-      if (thread.ended) ++ended;
+      if (thread.ended) ++*ended;
     }
-    return moved ? ended : -1;
+    return moved;
   }
 
   // Between blocks all shared memory is NaN; what lies beyond the kernel's own stays so.

@@ -87,36 +87,34 @@ TEST(EmulatedGpu, AMissingBarrierShowsInOneOfTheTwoOrders) {
   EXPECT_TRUE(std::isnan(Shift(false, true)[1])) << "shared memory is NaN before it is written";
 }
 
-struct RoundsWork {
-  float* out;
+struct SumsWork {
+  float* out;  // [2]
   bool barrier_after_reading;
 };
-// Every round writes over what the round before reads.
-FR_KERNEL(32, 1) RoundsKernel(const RoundsWork work) {
-  const int t = simt::ThreadX();
-  float sum = 0;
-  for (int round = 0; round < 3; ++round) {
-    SharedFloats()[t] = static_cast<float>(100 * round + t);
+// Two sums over the block's two warps, in the same shared memory: of 1, and of 10.
+FR_KERNEL(64, 1) SumsKernel(const SumsWork work) {
+  for (int turn = 0; turn < 2; ++turn) {
+    float sum = turn == 0 ? 1 : 10;
+    for (int mask = 16; mask > 0; mask /= 2) sum += simt::ShuffleXor(sum, mask);
+    if (simt::ThreadX() % 32 == 0) SharedFloats()[simt::ThreadX() / 32] = sum;
     simt::SyncThreads();
-    sum += SharedFloats()[(t + 1) % 32];
+    if (simt::ThreadX() == 0) work.out[turn] = SharedFloats()[0] + SharedFloats()[1];
     if (work.barrier_after_reading) simt::SyncThreads();
   }
-  work.out[t] = sum;
 }
 
+// Also if the other warp has a few shuffles before it.
 TEST(EmulatedGpu, WritingOverWhatOthersStillReadShows) {
-  const auto rounds = [](bool barrier, bool reversed) {
+  const auto sums = [](bool barrier, bool reversed) {
     const Reversed order(reversed);
-    std::vector<float> out(32);
-    simt::Launch("rounds", RoundsKernel, RoundsWork{out.data(), barrier}, {1, 1, 1}, 32, 128,
-                 nullptr);
+    std::vector<float> out(2);
+    simt::Launch("sums", SumsKernel, SumsWork{out.data(), barrier}, {1, 1, 1}, 64, 8, nullptr);
     return out;
   };
-  std::vector<float> right(32);
-  for (int t = 0; t < 32; ++t) right[static_cast<std::size_t>(t)] = 300.0F + 3 * ((t + 1) % 32);
-  EXPECT_EQ(rounds(true, false), right);
-  EXPECT_EQ(rounds(true, true), right);
-  EXPECT_TRUE(rounds(false, false) != right || rounds(false, true) != right);
+  const std::vector<float> right{64, 640};
+  EXPECT_EQ(sums(true, false), right);
+  EXPECT_EQ(sums(true, true), right);
+  EXPECT_TRUE(sums(false, false) != right || sums(false, true) != right);
 }
 
 struct NothingWork {};
