@@ -4,10 +4,11 @@
 // shows whether a kernel's arithmetic, its barriers and its addresses are right, not how fast it
 // is.
 //
-// It is as unkind as a GPU may be: shared memory begins as NaN, a copy from global memory arrives
-// when it is waited for and not before, the threads of a block run from the first to the last or
-// from the last to the first (SetReversed), and a barrier that some threads never come to is an
-// error.
+// It is as unkind as a GPU may be: shared memory begins as NaN, and touching more of it than was
+// asked for is an error; a copy from global memory arrives when it is waited for and not before;
+// the threads of a block run from the first to the last or from the last to the first
+// (SetReversed), each warp as far as it can without the others; and a barrier that some threads
+// never come to is an error. The address sanitizer sees what kernels do to global memory.
 
 #include <algorithm>
 #include <cmath>

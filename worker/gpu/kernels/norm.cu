@@ -245,8 +245,8 @@ FR_DEVICE void Finish(const GpuNormStatistics& work, std::int64_t c, double firs
   if (work.running_mean == nullptr || rows == 0) return;
   if (c == 0) *work.batches += 1;
   const double unbiased = variance * rows / fmax(rows - 1, 1.0);
-  // One batch that is not finite would stay in the means for ever.
-  if (!(fabs(unbiased) < simt::Infinity())) return;
+  // One batch that is not finite, as float32 has it, would stay in the means for ever.
+  if (!(static_cast<double>(static_cast<float>(unbiased)) < simt::Infinity())) return;
   const auto moved = [](float* running, double value) {
     *running += static_cast<float>(0.1 * (value - static_cast<double>(*running)));
   };
