@@ -156,6 +156,38 @@ FR_DEVICE void MoveAt(const GpuRowState& state, const RowUpdate& update, std::in
   if (state.second != nullptr) state.second[place] = second;
 }
 
+struct alignas(8) Two {
+  float v[2];
+};
+FR_DEVICE Two& TwoAt(float* values, std::int64_t place) {
+  return *reinterpret_cast<Two*>(values + place);
+}
+
+// Two neighbours at once, by their products less `radial` times themselves: this is what all of the
+// head's weights go through in every step, and memory is its price.
+FR_DEVICE void MoveTwoAt(const GpuRowState& state, const RowUpdate& update, std::int64_t place,
+                         const float* product, float radial) {
+  Two w = TwoAt(state.w, place);
+  const Two g = {{product[0] - radial * w.v[0], product[1] - radial * w.v[1]}};
+  if (update.kind == RowUpdate::Kind::kAccumulate) {
+    Two sum = TwoAt(state.gradient, place);
+    sum.v[0] += g.v[0];
+    sum.v[1] += g.v[1];
+    TwoAt(state.gradient, place) = sum;
+    return;
+  }
+  Two first = TwoAt(state.first, place);
+  Two second = {{0, 0}};
+  if (state.second != nullptr) second = TwoAt(state.second, place);
+  FR_UNROLL
+  for (int i = 0; i < 2; ++i) {
+    MoveWeight(update, update.decay, update.gain, g.v[i], &w.v[i], &first.v[i], &second.v[i]);
+  }
+  TwoAt(state.w, place) = w;
+  TwoAt(state.first, place) = first;
+  if (state.second != nullptr) TwoAt(state.second, place) = second;
+}
+
 FR_KERNEL(kProductThreads, 2) RowProductsKernel(const GpuRowProducts work) {
   const std::int64_t first_row = simt::BlockX() * kSide;
   const std::int64_t first_column = simt::BlockY() * kSide;
@@ -176,12 +208,7 @@ FR_KERNEL(kProductThreads, 2) RowProductsKernel(const GpuRowProducts work) {
       for (int n = 0; n < 4; ++n) {
         const std::int64_t column = first_column + Product::ColumnOf(n);
         if (column >= work.tile.columns) continue;
-        FR_UNROLL
-        for (int next = 0; next < 2; ++next) {
-          const std::int64_t place = row + column + next;
-          MoveAt(work.state, work.update, place,
-                 product.value[m][n][2 * half + next] - radial * work.state.w[place]);
-        }
+        MoveTwoAt(work.state, work.update, row + column, &product.value[m][n][2 * half], radial);
       }
     }
   }
