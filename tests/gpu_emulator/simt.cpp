@@ -27,7 +27,8 @@ constexpr int kMaxShared = 227 * 1024;
 constexpr std::uint8_t kNan = 0xff;  // as bytes of a float or of a bfloat16
 
 // What the address sanitizer must know; nothing in other builds. It keeps the bounds of the stack
-// that runs, and is told before and after each change.
+// that runs, and is told before and after each change. With every longjmp it forgets where the
+// arrays on the stack end that is left: it checks memory, shared and global, not a thread's own.
 struct Stack {
   const void* bottom = nullptr;
   std::size_t size = 0;
