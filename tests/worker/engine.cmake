@@ -45,6 +45,25 @@ foreach(ranks 1 2 3 4)
                "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1")
 endforeach()
 
+# The tests of what has code of its own for GPUs, on an emulated one: with one rank, and with ranks
+# whose shards are small and uneven. Of the trainer's the quickest: it is there for graphs, uploads
+# and checkpoints together.
+set(FR_EMULATED_TESTS_1
+    "*Head*:*Optimizer*:*Triplet*:*Backbone*:*NonFinite*:TrainerTest.TripletsAreLearnt-TrainerTest.A*")
+set(FR_EMULATED_TESTS_3 "*Head*:*NonFiniteRanks*:*BatchNorm*-TrainerTest*")
+foreach(ranks 1 3)
+  add_test(NAME engine.emulated_gpu_ranks_${ranks}
+           COMMAND mpirun --oversubscribe --bind-to none -np ${ranks} $<TARGET_FILE:engine_tests>
+                   --gtest_filter=${FR_EMULATED_TESTS_${ranks}})
+  set_tests_properties(
+    engine.emulated_gpu_ranks_${ranks}
+    PROPERTIES
+      TIMEOUT 900 PROCESSORS ${ranks}
+      ENVIRONMENT
+      "FR_TEST_DEVICE=emulated_gpu;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1"
+  )
+endforeach()
+
 # A benchmark that nobody starts stops working unseen.
 if(NOT FR_SANITIZE)
   add_test(NAME bench.head_runs COMMAND bench_head --identities 3000 --batch 16 --dim 64 --steps 1)

@@ -368,21 +368,33 @@ SoftmaxPass GpuHeadShard::Softmax(double scale, const NegativeRule& rule_in,
     mass = at::zeros({kBoundBins, samples_}, doubles.dtype(at::kLong));
     bin_ = at::full({range_.size()}, kBoundBins, doubles.dtype(at::kInt));
   }
+  const auto merge = [&](const GpuSoftmax& work, const at::Tensor& into_largest,
+                         const at::Tensor& into_sum) {
+    const std::int64_t blocks =
+        GpuBlocks(work.logits.tile.rows, GpuBlockRows(work.logits.sub_centers));
+    kernels_.merge_softmax(
+        {work.largest, work.sum, blocks, samples_, DataOf<double>(into_largest),
+         DataOf<double>(into_sum), DataOf<double>(lower), DataOf<float>(reference)},
+        gpu_.stream());
+  };
+  bool is_first = true;
   ForEachTile(sampled_rows_, [&](const GpuRows& tile) {
     GpuSoftmax work;
     work.logits = TileLogits(tile, scale, rule);
     work.largest = space_.largest.mutable_data_ptr<float>();
     work.sum = space_.sum.mutable_data_ptr<float>();
+    if (bounds && std::exchange(is_first, false)) {
+      // The targets' logits alone are a poor bound, and the first tile may be the only one: it is
+      // summed once for nothing but its bounds.
+      kernels_.softmax(work, gpu_.stream());
+      merge(work, largest.clone(), sum.clone());
+    }
     if (bounds) {
       work.bounds = {reference.const_data_ptr<float>(), bin_.mutable_data_ptr<std::int32_t>(),
                      reinterpret_cast<unsigned long long*>(mass.mutable_data_ptr<std::int64_t>())};
     }
     kernels_.softmax(work, gpu_.stream());
-    kernels_.merge_softmax(
-        {work.largest, work.sum, GpuBlocks(tile.rows, GpuBlockRows(work.logits.sub_centers)),
-         samples_, largest.mutable_data_ptr<double>(), sum.mutable_data_ptr<double>(),
-         DataOf<double>(lower), DataOf<float>(reference)},
-        gpu_.stream());
+    merge(work, largest, sum);
   });
   SoftmaxPass pass{largest.slice(0, 0, batch_).cpu(), sum.slice(0, 0, batch_).cpu(), {}};
   if (bounds) {

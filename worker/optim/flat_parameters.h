@@ -13,9 +13,9 @@ namespace fr {
 
 class FlatParameters {
  public:
-  // Room for parameters of these names and shapes on ComputeDevice(), float32, all zero; 4-d ones in
-  // channels-last order.
-  // Without gradients: for values that nobody trains, half the memory; gradients() is undefined.
+  // Room for parameters of these names and shapes on ComputeDevice(), float32, all zero; 4-d ones
+  // in channels-last order. Without gradients: for values that nobody trains, half the memory;
+  // gradients() is undefined.
   explicit FlatParameters(
       const std::vector<std::pair<std::string, std::vector<std::int64_t>>>& parameters,
       bool with_gradients = true);
