@@ -45,7 +45,7 @@ class GpuGraph {
 struct GpuMemory {
   std::int64_t total_bytes = 0;      // of the device
   std::int64_t free_bytes = 0;       // of the device, now
-  std::int64_t peak_used_bytes = 0;  // largest sum of this process's tensors since it started
+  std::int64_t peak_used_bytes = 0;  // largest sum of this process's tensors since the start or ResetPeak
   std::int64_t peak_held_bytes = 0;  // of what LibTorch took from the device for them
 };
 
@@ -80,6 +80,9 @@ class Gpu {
   virtual std::unique_ptr<GpuGraph> Record(const std::function<void()>& work) = 0;
 
   virtual GpuMemory memory() const = 0;
+  // The peaks of memory() begin anew at what is in use now, after what LibTorch holds for no tensor
+  // went back to the device. Waits for the GPU.
+  virtual void ResetPeak() = 0;
 };
 
 // Of this process; null: it computes on the processor alone.

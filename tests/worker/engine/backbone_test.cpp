@@ -14,10 +14,10 @@
 
 #include "common/base/error.h"
 #include "common/networks/graph.h"
+#include "tests/worker/engine/device.h"
 #include "worker/backbones/run/compute_node.h"
 #include "worker/backbones/run/inference_plan.h"
 #include "worker/backbones/run/torch_script.h"
-#include "worker/comm/mpi_communicator.h"
 
 namespace fr {
 namespace {
@@ -80,7 +80,7 @@ void Shake(const Graph& graph, NetworkState& state) {
     if (parameter.name.ends_with("running_var")) tensor.uniform_(0.5, 1.5);
     if (parameter.name.ends_with("running_mean")) tensor.normal_(0, 0.2);
     if (parameter.shape.size() == 1 && parameter.role == Parameter::Role::kTrained) {
-      tensor.add_(at::randn(parameter.shape) * 0.2);
+      tensor.add_(OnDevice(at::randn(parameter.shape)) * 0.2);
     }
   }
 }
@@ -117,10 +117,10 @@ struct Outcome {
 class BackboneTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (MpiCommunicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
+    if (TestCommunicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
     torch::manual_seed(7);
-    images_ = torch::randn({5, 3, 16, 16});
-    embedding_gradients_ = torch::randn({5, 10});
+    images_ = OnDevice(torch::randn({5, 3, 16, 16}));
+    embedding_gradients_ = OnDevice(torch::randn({5, 10}));
   }
 
   Outcome Plain(Net& net) {
@@ -210,8 +210,8 @@ TEST_F(BackboneTest, EveryFamilyAnnouncesEachGradientOnceWhenItIsFinal) {
     options.network = network;
     Backbone backbone(options, {}, 3);
     Announcements announced(backbone.parameters());
-    const at::Tensor embeddings = backbone.Forward(torch::randn({2, 3, 112, 112}));
-    backbone.Backward(torch::randn(embeddings.sizes()), announced.Listener());
+    const at::Tensor embeddings = backbone.Forward(OnDevice(torch::randn({2, 3, 112, 112})));
+    backbone.Backward(OnDevice(torch::randn(embeddings.sizes())), announced.Listener());
     ExpectOnceAndFinal(announced, Network_Name(network));
     // From the back, as buckets are cut.
     EXPECT_GT(announced.order.front(), announced.order.back()) << Network_Name(network);
@@ -341,10 +341,10 @@ TEST_F(BackboneTest, TensorsAreLoadedStrictly) {
 // With batch norm over all ranks, a batch split over them is the batch: embeddings, and the sum of
 // the gradients.
 TEST(BackboneRanks, BatchNormOfAllRanksIsThatOfTheWholeBatch) {
-  MpiCommunicator comm;
+  TestCommunicator comm;
   torch::manual_seed(7);
-  const at::Tensor images = torch::randn({7, 3, 16, 16});
-  const at::Tensor gradients = torch::randn({7, 10});
+  const at::Tensor images = OnDevice(torch::randn({7, 3, 16, 16}));
+  const at::Tensor gradients = OnDevice(torch::randn({7, 10}));
   Net whole;
   TrainingPlan alone(whole.graph, whole.state, {});
   const at::Tensor expected = alone.Forward(images);
@@ -368,7 +368,7 @@ TEST(BackboneRanks, BatchNormOfAllRanksIsThatOfTheWholeBatch) {
 
 // Fewer images than ranks: who has none still takes part, and its tensors stay numbers.
 TEST(BackboneRanks, ARankMayHaveNoImages) {
-  MpiCommunicator comm;
+  TestCommunicator comm;
   for (Communicator* norm_comm :
        {static_cast<Communicator*>(&comm), static_cast<Communicator*>(nullptr)}) {
     Net net;
@@ -376,9 +376,9 @@ TEST(BackboneRanks, ARankMayHaveNoImages) {
     options.batch_norm_comm = norm_comm;
     TrainingPlan plan(net.graph, net.state, options);
     const std::int64_t images = comm.rank() == 0 ? 2 : 0;
-    const at::Tensor embedding = plan.Forward(torch::ones({images, 3, 16, 16}));
+    const at::Tensor embedding = plan.Forward(OnDevice(torch::ones({images, 3, 16, 16})));
     EXPECT_EQ(embedding.size(0), images);
-    plan.Backward(torch::ones({images, 10}));
+    plan.Backward(OnDevice(torch::ones({images, 10})));
     EXPECT_TRUE(net.state.trained().gradients().isfinite().all().item<bool>());
     for (const auto& [name, tensor] : net.state.Named()) {
       EXPECT_TRUE(tensor.isfinite().all().item<bool>()) << name;

@@ -2,16 +2,20 @@
 // tests of one rank's work alone run on rank 0.
 //
 // FR_TEST_DEVICE=emulated_gpu runs them on the emulated GPU: the code that a GPU's ranks run, with
-// the kernels' own source, on the processor.
+// the kernels' own source, on the processor. FR_TEST_DEVICE=cuda: on real ones, the ranks of a host
+// in turn.
 
 #include <cstdlib>
 #include <iostream>
+#include <memory>
+#include <stdexcept>
 #include <string>
 
 #include <gtest/gtest.h>
 
 #include "emulated_gpu.h"
 #include "worker/comm/mpi_communicator.h"
+#include "worker/gpu/open_gpu.h"
 
 namespace {
 
@@ -37,6 +41,28 @@ class FailurePrinter : public testing::EmptyTestEventListener {
   std::string name_;
 };
 
+// What FR_TEST_DEVICE asks for, for UseGpu; null: the processor. Throws for what is not there:
+// tests that silently ran elsewhere would prove nothing.
+std::unique_ptr<fr::Gpu> OpenTestGpu(const fr::Communicator& comm) {
+  const char* value = std::getenv("FR_TEST_DEVICE");
+  const std::string device = value == nullptr ? "cpu" : value;
+  if (device == "cpu") return nullptr;
+  if (device == "emulated_gpu") return std::make_unique<fr::EmulatedGpu>();
+  if (device != "cuda") throw std::runtime_error("FR_TEST_DEVICE=" + device + ": not known");
+  const int count = fr::CountGpus();
+  if (count == 0) throw std::runtime_error("FR_TEST_DEVICE=cuda: this program finds no GPU");
+  return fr::OpenGpu(comm.rank_on_this_host() % count, /*deterministic=*/true);
+}
+
+std::unique_ptr<fr::Gpu> OpenTestGpuOrEnd(const fr::Communicator& comm) {
+  try {
+    return OpenTestGpu(comm);
+  } catch (const std::exception& error) {
+    std::cerr << "engine tests: " << error.what() << "\n";
+    fr::MpiSession::Abort(2);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -49,9 +75,8 @@ int main(int argc, char** argv) {
     listeners.Append(new FailurePrinter(comm.rank()));
   }
   at::set_num_threads(1);
-  fr::EmulatedGpu emulated;
-  const char* device = std::getenv("FR_TEST_DEVICE");
-  if (device != nullptr && std::string(device) == "emulated_gpu") fr::UseGpu(&emulated);
+  const std::unique_ptr<fr::Gpu> gpu = OpenTestGpuOrEnd(comm);
+  fr::UseGpu(gpu.get());
   at::Tensor failed = torch::tensor({static_cast<double>(RUN_ALL_TESTS())});
   comm.AllReduceMax(failed);
   return failed.item<double>() > 0 ? 1 : 0;

@@ -10,7 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/error.h"
-#include "worker/comm/mpi_communicator.h"
+#include "tests/worker/engine/device.h"
 #include "worker/comm/recorder.h"
 
 namespace fr {
@@ -35,7 +35,8 @@ struct Naive {
 
   Naive(const MarginHeadOptions& head, const at::Tensor& rows, std::int64_t identities)
       : options(head),
-        weight(rows.to(torch::kFloat64).view({identities, head.shard.sub_centers, -1}).clone()),
+        weight(
+            rows.cpu().to(torch::kFloat64).view({identities, head.shard.sub_centers, -1}).clone()),
         bias(torch::zeros({identities}, torch::kFloat64)),
         first(torch::zeros_like(weight)),
         second(torch::zeros_like(weight)),
@@ -160,9 +161,9 @@ struct Naive {
 
 double RelativeError(const at::Tensor& actual, const at::Tensor& expected) {
   if (expected.numel() == 0) return 0;
-  return ((actual.to(torch::kFloat64) - expected.reshape_as(actual)).norm() /
-          (expected.norm() + 1e-30))
-      .item<double>();
+  const at::Tensor reference = expected.cpu();
+  const at::Tensor difference = actual.cpu().to(torch::kFloat64) - reference.reshape_as(actual);
+  return (difference.norm() / (reference.norm() + 1e-30)).item<double>();
 }
 
 struct Case {
@@ -267,11 +268,11 @@ class MarginHeadCase : public testing::TestWithParam<Case> {};
 // optimizer state.
 TEST_P(MarginHeadCase, AgreesWithTheFormula) {
   const Case& c = GetParam();
-  MpiCommunicator comm;
+  TestCommunicator comm;
   const Layout layout(c, comm.rank(), comm.world_size());
   MarginHead head(c.options, layout.range, comm);
   // One rank alone holds all rows: initial weights are by identity.
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   MarginHead whole = WholeHead(c, self);
   Naive naive(c.options, Row(whole, "weight"), c.identities);
   const at::Tensor everybody = torch::ones({c.identities}, torch::kBool);
@@ -287,7 +288,7 @@ TEST_P(MarginHeadCase, AgreesWithTheFormula) {
     }
     const double lr = c.lr * (step + 1);
     naive.Step(in.embeddings, in.labels, lr, everybody);
-    const HeadStepResult result = head.Step(layout.Own(in.embeddings, comm.rank()),
+    const HeadStepResult result = head.Step(OnDevice(layout.Own(in.embeddings, comm.rank())),
                                             layout.Own(in.labels, comm.rank()), layout.rows, lr);
     ExpectAgreement(c, layout, comm.rank(), result, head, naive);
     const at::Tensor own = (in.labels >= layout.range.begin) & (in.labels < layout.range.end);
@@ -413,7 +414,7 @@ INSTANTIATE_TEST_SUITE_P(Heads, MarginHeadCase, testing::ValuesIn(Cases()),
 // The gradient with respect to the embeddings against central differences of the loss, through
 // what every margin does with the norm and the angle.
 TEST(MarginHead, GradientIsThatOfTheLoss) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   for (const MarginType type :
        {MarginType::kSoftmax, MarginType::kSphereFace, MarginType::kCosFace, MarginType::kArcFace,
         MarginType::kCurricularFace, MarginType::kMagFace}) {
@@ -424,8 +425,8 @@ TEST(MarginHead, GradientIsThatOfTheLoss) {
     const Inputs in = MakeInputs(c);
     const auto loss = [&](const at::Tensor& x, at::Tensor* gradient) {
       MarginHead head = WholeHead(c, self);
-      const HeadStepResult result = head.Step(x, in.labels, {c.batch}, 0);
-      *gradient = result.embedding_gradients;
+      const HeadStepResult result = head.Step(OnDevice(x), in.labels, {c.batch}, 0);
+      *gradient = result.embedding_gradients.cpu();
       return result.loss;
     };
     at::Tensor gradient;
@@ -446,13 +447,13 @@ TEST(MarginHead, GradientIsThatOfTheLoss) {
 // Sampled steps are steps of the formula over the identities that take part: all of the batch, and
 // of the others the same ones at any number of ranks. The rest stays, momentum included.
 void ExpectSampledSteps(const std::function<void(Case&)>& change) {
-  MpiCommunicator comm;
+  TestCommunicator comm;
   Case c = Make("", MarginType::kArcFace, change);
   c.identities = 211;
   c.options.sample_rate = 0.3;
   const Layout layout(c, comm.rank(), comm.world_size());
   MarginHead head(c.options, layout.range, comm);
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   MarginHead whole = WholeHead(c, self);
   Naive naive(c.options, Row(whole, "weight"), c.identities);
   torch::manual_seed(9);
@@ -460,12 +461,12 @@ void ExpectSampledSteps(const std::function<void(Case&)>& change) {
   for (int step = 0; step < 4; ++step) {
     const Inputs in = MakeInputs(c);
     const at::Tensor before = Row(whole, "weight").clone();
-    whole.Step(in.embeddings, in.labels, {c.batch}, 0.1);
-    const at::Tensor moved = (Row(whole, "weight") != before).any(1);
+    whole.Step(OnDevice(in.embeddings), in.labels, {c.batch}, 0.1);
+    const at::Tensor moved = (Row(whole, "weight") != before).any(1).cpu();
     EXPECT_TRUE(moved.index({in.labels}).all().item<bool>());
     share += moved.to(torch::kFloat64).mean().item<double>() / 4;
     naive.Step(in.embeddings, in.labels, 0.1, moved);
-    const HeadStepResult result = head.Step(layout.Own(in.embeddings, comm.rank()),
+    const HeadStepResult result = head.Step(OnDevice(layout.Own(in.embeddings, comm.rank())),
                                             layout.Own(in.labels, comm.rank()), layout.rows, 0.1);
     ExpectAgreement(c, layout, comm.rank(), result, head, naive);
   }
@@ -484,7 +485,7 @@ TEST(MarginHead, AccumulatedGradientsAreThoseOfTheWholeBatch) {
   for (const HeadOptimizer optimizer :
        {HeadOptimizer::kSgd, HeadOptimizer::kAdamW, HeadOptimizer::kLars}) {
     for (const double sample_rate : {1.0, 0.4}) {
-      MpiCommunicator self(MpiCommunicator::Self{});
+      TestCommunicator self(TestCommunicator::Self{});
       const Case c = Make("", MarginType::kArcFace, [&](Case& k) {
         k.options.shard.optimizer = optimizer;
         k.options.sample_rate = sample_rate;
@@ -495,16 +496,16 @@ TEST(MarginHead, AccumulatedGradientsAreThoseOfTheWholeBatch) {
       torch::manual_seed(5);
       for (int step = 0; step < 3; ++step) {
         const Inputs in = MakeInputs(c);
-        const HeadStepResult whole = fused.Step(in.embeddings, in.labels, {12}, 0.01);
-        once.Accumulate(in.embeddings, in.labels, {12}, 1);
+        const HeadStepResult whole = fused.Step(OnDevice(in.embeddings), in.labels, {12}, 0.01);
+        once.Accumulate(OnDevice(in.embeddings), in.labels, {12}, 1);
         once.Update(0.01);
         EXPECT_TRUE(torch::equal(Row(once, "weight"), Row(fused, "weight")));
         if (sample_rate < 1) continue;  // a half has fewer positives, hence fewer identities
         double loss = 0;
         for (int half = 0; half < 2; ++half) {
-          const HeadStepResult part =
-              twice.Accumulate(in.embeddings.slice(0, half * 6, half * 6 + 6).contiguous(),
-                               in.labels.slice(0, half * 6, half * 6 + 6).contiguous(), {6}, 0.5);
+          const HeadStepResult part = twice.Accumulate(
+              OnDevice(in.embeddings.slice(0, half * 6, half * 6 + 6).contiguous()),
+              in.labels.slice(0, half * 6, half * 6 + 6).contiguous(), {6}, 0.5);
           loss += part.loss / 2;
           EXPECT_LT(
               RelativeError(
@@ -524,7 +525,7 @@ TEST(MarginHead, AccumulatedGradientsAreThoseOfTheWholeBatch) {
 // A step that is given up has not been: rows, biases and momentum of the next one are what they
 // would have been.
 TEST(MarginHead, DiscardedGradientsLeaveNothing) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   for (const HeadOptimizer optimizer : {HeadOptimizer::kSgd, HeadOptimizer::kLars}) {
     const Case c = Make("", MarginType::kSoftmax, [&](Case& k) {
       k.options.margin.bias = true;
@@ -534,11 +535,11 @@ TEST(MarginHead, DiscardedGradientsLeaveNothing) {
     MarginHead expected = WholeHead(c, self);
     torch::manual_seed(5);
     const Inputs given_up = MakeInputs(c);
-    head.Accumulate(given_up.embeddings, given_up.labels, {c.batch}, 1);
+    head.Accumulate(OnDevice(given_up.embeddings), given_up.labels, {c.batch}, 1);
     head.DropAccumulated();
     const Inputs in = MakeInputs(c);
     for (MarginHead* one : {&head, &expected}) {
-      one->Accumulate(in.embeddings, in.labels, {c.batch}, 1);
+      one->Accumulate(OnDevice(in.embeddings), in.labels, {c.batch}, 1);
       one->Update(0.1);
     }
     for (const auto& [name, tensor] : expected.RowTensors()) {
@@ -549,7 +550,7 @@ TEST(MarginHead, DiscardedGradientsLeaveNothing) {
 
 // What is dropped stays within the tolerance for every sample; what is kept is exact.
 TEST(MarginHead, DroppedMassStaysWithinItsTolerance) {
-  MpiCommunicator comm;
+  TestCommunicator comm;
   for (const double tolerance : {1e-6, 1e-3, 1e-1}) {
     Case c = Make("", MarginType::kArcFace, [&](Case& k) {
       k.identities = 400;
@@ -563,7 +564,7 @@ TEST(MarginHead, DroppedMassStaysWithinItsTolerance) {
     double skipped = 0;
     for (int step = 0; step < 4; ++step) {
       const Inputs in = MakeInputs(c);
-      const at::Tensor x = layout.Own(in.embeddings, comm.rank());
+      const at::Tensor x = OnDevice(layout.Own(in.embeddings, comm.rank()));
       const at::Tensor labels = layout.Own(in.labels, comm.rank());
       CopyRows(exact, &head);
       const HeadStepResult result = head.Step(x, labels, layout.rows, 0.1);
@@ -584,7 +585,7 @@ TEST(MarginHead, DroppedMassStaysWithinItsTolerance) {
 
 // At the start of training every probability is small, and none may be taken for nothing.
 TEST(MarginHead, NothingIsDroppedWhereAllCountAlike) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   const Case c = Make("", MarginType::kNormalizedSoftmax, [](Case& k) {
     k.identities = 5000;
     k.options.margin.scale = 1e-3;  // p = 1 / 5000 each
@@ -593,14 +594,14 @@ TEST(MarginHead, NothingIsDroppedWhereAllCountAlike) {
   MarginHead head = WholeHead(c, self);
   torch::manual_seed(1);
   const Inputs in = MakeInputs(c);
-  const HeadStepResult result = head.Step(in.embeddings, in.labels, {c.batch}, 0.1);
+  const HeadStepResult result = head.Step(OnDevice(in.embeddings), in.labels, {c.batch}, 0.1);
   EXPECT_LE(result.skipped_share, 1e-3);
   EXPECT_LE(result.dropped_mass, 1e-3);
 }
 
 // Weights begin the same on any number of ranks.
 TEST(MarginHead, FirstWeightsAreByIdentity) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   for (const std::int64_t sub_centers : {1, 3}) {
     Case c = Make("", MarginType::kArcFace,
                   [&](Case& k) { k.options.shard.sub_centers = sub_centers, k.identities = 10; });
@@ -616,26 +617,26 @@ TEST(MarginHead, FirstWeightsAreByIdentity) {
 
 // The margins' memory goes on where it was.
 TEST(MarginHead, StateIsCarriedOver) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   for (const MarginType type :
        {MarginType::kAdaFace, MarginType::kCurricularFace, MarginType::kSphereFace}) {
     const Case c = Make("", type);
     MarginHead head = WholeHead(c, self);
     torch::manual_seed(2);
     const Inputs in = MakeInputs(c);
-    head.Step(in.embeddings, in.labels, {c.batch}, 0.1);
+    head.Step(OnDevice(in.embeddings), in.labels, {c.batch}, 0.1);
     MarginHead next = WholeHead(c, self);
     CopyRows(head, &next);
     next.SetState(head.StateTensor());
-    const HeadStepResult expected = head.Step(in.embeddings, in.labels, {c.batch}, 0.1);
-    const HeadStepResult result = next.Step(in.embeddings, in.labels, {c.batch}, 0.1);
+    const HeadStepResult expected = head.Step(OnDevice(in.embeddings), in.labels, {c.batch}, 0.1);
+    const HeadStepResult result = next.Step(OnDevice(in.embeddings), in.labels, {c.batch}, 0.1);
     EXPECT_NEAR(result.loss, expected.loss, 1e-5);
   }
 }
 
 // An embedding that is no number ends the step, with the sample and the rank that have it.
 TEST(MarginHead, NotANumberIsNamed) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   const Case c = Make("", MarginType::kArcFace);
   MarginHead head = WholeHead(c, self);
   for (const float bad :
@@ -644,7 +645,7 @@ TEST(MarginHead, NotANumberIsNamed) {
     embeddings[1][2] = bad;
     const at::Tensor before = Row(head, "weight").clone();
     try {
-      head.Step(embeddings, torch::zeros({3}, torch::kInt64), {3}, 0.1);
+      head.Step(OnDevice(embeddings), torch::zeros({3}, torch::kInt64), {3}, 0.1);
       FAIL();
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kDataLoss);
@@ -658,7 +659,7 @@ TEST(MarginHead, NotANumberIsNamed) {
 
 // A row that is no number makes the softmax none: noticed in the same step, whatever the batch.
 TEST(MarginHead, ARowThatIsNoNumberIsNoticed) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   const Case c = Make("", MarginType::kArcFace);
   for (const char* kernels : {"avx512_bf16", "avx512", "avx2", "portable"}) {
     if (FindHeadKernels(kernels) == nullptr) continue;
@@ -667,15 +668,16 @@ TEST(MarginHead, ARowThatIsNoNumberIsNoticed) {
     MarginHead head(options, {0, c.identities}, self);
     Row(head, "weight")[77][3] = std::numeric_limits<float>::quiet_NaN();
     head.RowsWritten();
-    EXPECT_THROW(head.Step(torch::randn({3, kSize}), torch::zeros({3}, torch::kInt64), {3}, 0.1),
-                 Error)
+    EXPECT_THROW(
+        head.Step(OnDevice(torch::randn({3, kSize})), torch::zeros({3}, torch::kInt64), {3}, 0.1),
+        Error)
         << kernels;
   }
 }
 
 // Cosines at one and minus one: finite, with every margin.
 TEST(MarginHead, ExtremeCosinesStayFinite) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   for (const MarginType type :
        {MarginType::kNormalizedSoftmax, MarginType::kSphereFace, MarginType::kCosFace,
         MarginType::kArcFace, MarginType::kCombined, MarginType::kAdaFace,
@@ -692,7 +694,7 @@ TEST(MarginHead, ExtremeCosinesStayFinite) {
 }
 
 TEST(MarginHead, OptionsThatMakeNoSenseAreRefused) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   const std::vector<std::function<void(MarginHeadOptions&)>> changes{
       [](MarginHeadOptions& o) { o.margin.scale = 0; },
       [](MarginHeadOptions& o) {
@@ -711,12 +713,12 @@ TEST(MarginHead, OptionsThatMakeNoSenseAreRefused) {
 
 // Embeddings, norms and labels are one message: on many machines its latency counts, not its size.
 TEST(MarginHead, AStepGathersOnce) {
-  MpiCommunicator comm;
+  TestCommunicator comm;
   RecordingCommunicator recorder(comm);
   MarginHeadOptions options;
   options.shard.embedding_size = 8;
   MarginHead head(options, {2 * comm.rank(), 2 * comm.rank() + 2}, recorder);
-  head.Step(torch::randn({3, 8}), torch::tensor({0, 1, 0}, torch::kInt64),
+  head.Step(OnDevice(torch::randn({3, 8})), torch::tensor({0, 1, 0}, torch::kInt64),
             std::vector<std::int64_t>(static_cast<std::size_t>(comm.world_size()), 3), 0.1);
   for (const CollectiveTotals& totals : recorder.Totals()) {
     if (totals.name != "all_gather_rows") continue;

@@ -7,8 +7,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/worker/engine/device.h"
 #include "worker/backbones/run/training_plan.h"
-#include "worker/comm/mpi_communicator.h"
 
 namespace fr {
 namespace {
@@ -43,8 +43,8 @@ class Trial {
       : graph(Network()), state(graph), plan(graph, state, options) {
     state.Initialise(graph, 3);
     torch::manual_seed(7);
-    images = torch::randn({5, 3, 8, 8});
-    gradients = torch::randn({5, 6});
+    images = OnDevice(torch::randn({5, 3, 8, 8}));
+    gradients = OnDevice(torch::randn({5, 6}));
   }
 
   void Set(const std::string& name, double value) {
@@ -75,7 +75,7 @@ class Trial {
 class NonFiniteTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (MpiCommunicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
+    if (TestCommunicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
   }
 };
 
@@ -205,8 +205,8 @@ TEST_F(NonFiniteTest, AnyImagesMayBeSearched) {
   Trial step;
   step.plan.Forward(step.images);
   step.plan.Backward(step.gradients);
-  at::Tensor others = torch::randn({3, 3, 8, 8});
-  EXPECT_FALSE(step.plan.FindNonFinite(others, torch::randn({3, 6})).has_value());
+  at::Tensor others = OnDevice(torch::randn({3, 3, 8, 8}));
+  EXPECT_FALSE(step.plan.FindNonFinite(others, OnDevice(torch::randn({3, 6}))).has_value());
   others[1][0][0][0] = kNaN;
   EXPECT_EQ(step.plan.FindNonFinite(others, at::Tensor()), "input: image 1");
 }
@@ -229,7 +229,7 @@ TEST_F(NonFiniteTest, RunningStatisticsStayNumbers) {
 // With batch norm over all ranks one rank's fault reaches all; the rank that has it names it, and
 // nobody waits for somebody who has found something.
 TEST(NonFiniteRanks, EveryRankAnswers) {
-  MpiCommunicator comm;
+  TestCommunicator comm;
   TrainingOptions options;
   options.batch_norm_comm = &comm;
   for (const bool backward : {false, true}) {

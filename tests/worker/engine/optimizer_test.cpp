@@ -13,8 +13,8 @@
 
 #include "common/base/temporary_directory.h"
 #include "tests/python.h"
+#include "tests/worker/engine/device.h"
 #include "worker/checkpoint/safetensors.h"
-#include "worker/comm/mpi_communicator.h"
 #include "worker/optim/lars.h"
 #include "worker/optim/weight_average.h"
 
@@ -32,7 +32,7 @@ const std::vector<std::pair<std::string, std::vector<std::int64_t>>> kParameters
 FlatParameters RandomParameters() {
   FlatParameters parameters(kParameters);
   torch::manual_seed(3);
-  parameters.values().normal_();
+  parameters.values().copy_(torch::randn({parameters.values().numel()}));
   FlatParameters::View(parameters.values(), parameters.entries().back()).zero_();
   return parameters;
 }
@@ -59,15 +59,15 @@ void TakeSteps(Optimizer& optimizer, FlatParameters& parameters, int first, int 
 }
 
 double RelativeError(const at::Tensor& actual, const at::Tensor& expected) {
-  return ((actual.to(torch::kFloat64) - expected.to(torch::kFloat64)).norm() /
-          (expected.to(torch::kFloat64).norm() + 1e-30))
-      .item<double>();
+  const at::Tensor reference = expected.cpu().to(torch::kFloat64);
+  const at::Tensor difference = actual.cpu().to(torch::kFloat64) - reference;
+  return (difference.norm() / (reference.norm() + 1e-30)).item<double>();
 }
 
 class OptimizerTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (MpiCommunicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
+    if (TestCommunicator().rank() != 0) GTEST_SKIP() << "runs on rank 0";
   }
 };
 
@@ -184,7 +184,7 @@ TEST_F(OptimizerTest, LarsIsThePapersFormula) {
   std::map<std::string, at::Tensor> w;
   std::map<std::string, at::Tensor> v;
   for (const auto& [name, value] : ByName(parameters, parameters.values())) {
-    w[name] = value.to(torch::kFloat64, /*non_blocking=*/false, /*copy=*/true);
+    w[name] = value.cpu().to(torch::kFloat64);
     v[name] = torch::zeros_like(w[name]);
   }
   for (int step = 0; step < kSteps; ++step) {
@@ -258,7 +258,7 @@ TEST_F(OptimizerTest, TheNormIsExactAndTheSameWithAnyThreads) {
   const int before = at::get_num_threads();
   torch::manual_seed(5);
   for (const std::int64_t size : {0, 1, 1000, 16384, 100003}) {
-    const at::Tensor flat = torch::randn({size});
+    const at::Tensor flat = OnDevice(torch::randn({size}));
     const double expected = flat.to(torch::kFloat64).norm().item<double>();
     at::set_num_threads(1);
     const double one = GradientNorm(flat);
@@ -271,7 +271,7 @@ TEST_F(OptimizerTest, TheNormIsExactAndTheSameWithAnyThreads) {
 
 // The largest float32 numbers have a norm; what is no number has none.
 TEST_F(OptimizerTest, TheNormTellsOverflowFromLargeValues) {
-  at::Tensor flat = torch::ones({40000});
+  at::Tensor flat = OnDevice(torch::ones({40000}));
   flat[777] = std::numeric_limits<float>::max();
   EXPECT_TRUE(std::isfinite(GradientNorm(flat)));
   flat[39999] = std::numeric_limits<float>::infinity();
@@ -315,7 +315,7 @@ TEST_F(OptimizerTest, TheAverageIsItsFormula) {
     std::map<std::string, at::Tensor> expected;
     for (const auto& [name, value] : state.Named()) {
       EXPECT_TRUE(torch::equal(average.average().Get(name), value)) << "begins as a copy";
-      expected[name] = value.to(torch::kFloat64, false, true);
+      expected[name] = value.cpu().to(torch::kFloat64, false, true);
     }
     for (int step = 0; step < 40; ++step) {
       const double d = std::min(decay, (1.0 + step) / (10.0 + step));
@@ -323,10 +323,10 @@ TEST_F(OptimizerTest, TheAverageIsItsFormula) {
         if (name == "features.weight") continue;  // never changes
         if (value.is_floating_point()) {
           value.add_(torch::randn_like(value));
-          expected[name] = d * expected[name] + (1 - d) * value.to(torch::kFloat64);
+          expected[name] = d * expected[name] + (1 - d) * value.cpu().to(torch::kFloat64);
         } else {
           value.add_(1);
-          expected[name] = value.to(torch::kFloat64);
+          expected[name] = value.cpu().to(torch::kFloat64, false, true);
         }
       }
       average.Update(state, step);

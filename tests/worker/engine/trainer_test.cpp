@@ -20,9 +20,9 @@
 #include "common/base/file.h"
 #include "common/base/temporary_directory.h"
 #include "common/store/run_store.h"
+#include "tests/worker/engine/device.h"
 #include "worker/checkpoint/checkpoint.h"
 #include "worker/checkpoint/safetensors.h"
-#include "worker/comm/mpi_communicator.h"
 #include "worker/data/records/record_set.h"
 #include "worker/data/synth/synthetic_set.h"
 #include "worker/telemetry/run_link.h"
@@ -145,7 +145,7 @@ class TrainerTest : public testing::Test {
   }
 
   TemporaryDirectory directory_;
-  MpiCommunicator comm_;
+  TestCommunicator comm_;
   std::filesystem::path path_;
   std::string set_ = "set";  // below path_: what Train trains on
 };
@@ -154,7 +154,7 @@ void TrainerTest::ExpectSameAsOneRank(const JobSpec& spec, double tolerance) {
   RecordingLink many;
   Train(spec, comm_, path_ / "many", &many);
   if (comm_.rank() == 0) {
-    MpiCommunicator self(MpiCommunicator::Self{});
+    TestCommunicator self(TestCommunicator::Self{});
     RecordingLink one;
     Train(spec, self, path_ / "one", &one);
     ASSERT_EQ(one.values["train/loss"].size(), static_cast<std::size_t>(spec.train().max_steps()));
@@ -172,7 +172,7 @@ TEST_F(TrainerTest, AnyNumberOfRanksGivesTheSameLossCurve) {
   RecordingLink many;
   Train(SmallJob(20), comm_, path_ / "many", &many);
   if (comm_.rank() == 0) {
-    MpiCommunicator self(MpiCommunicator::Self{});
+    TestCommunicator self(TestCommunicator::Self{});
     RecordingLink one;
     Train(SmallJob(20), self, path_ / "one", &one);
     ASSERT_EQ(one.values["train/loss"].size(), 20U);
@@ -228,7 +228,7 @@ void TrainerTest::ExpectContinuation(JobSpec spec, int middle) {
       EXPECT_EQ(value, whole.values[curve][step]) << curve << " of step " << step;  // bit by bit
     }
   }
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   RecordingLink alone;
   Train(spec, self, path_ / "alone", &alone, from);
   for (const auto& [step, loss] : alone.values["train/loss"]) {

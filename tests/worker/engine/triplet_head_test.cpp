@@ -10,7 +10,7 @@
 
 #include "common/base/error.h"
 #include "common/base/random.h"
-#include "worker/comm/mpi_communicator.h"
+#include "tests/worker/engine/device.h"
 #include "worker/heads/finite.h"
 
 namespace fr {
@@ -192,7 +192,7 @@ class TripletHeadCase : public testing::TestWithParam<Case> {};
 // the definition chooses in the whole batch.
 TEST_P(TripletHeadCase, AgreesWithTheFormula) {
   const Case& c = GetParam();
-  MpiCommunicator comm;
+  TestCommunicator comm;
   TripletHeadOptions options;
   options.mining = c.mining;
   options.margin = c.margin;
@@ -203,7 +203,7 @@ TEST_P(TripletHeadCase, AgreesWithTheFormula) {
     const Inputs in = MakeInputs(c);
     const Layout layout(in.labels.numel(), comm.rank(), comm.world_size());
     const Naive naive = Formula(options, step, in.embeddings, in.labels);
-    const HeadStepResult result = head.Step(layout.Own(in.embeddings, comm.rank()),
+    const HeadStepResult result = head.Step(OnDevice(layout.Own(in.embeddings, comm.rank())),
                                             layout.Own(in.labels, comm.rank()), layout.rows, 1e9);
     EXPECT_NEAR(result.loss, naive.loss, 1e-6);
     EXPECT_DOUBLE_EQ(result.accuracy, naive.accuracy);
@@ -211,7 +211,7 @@ TEST_P(TripletHeadCase, AgreesWithTheFormula) {
     EXPECT_DOUBLE_EQ(result.active_share, naive.active_share);
     const at::Tensor expected = layout.Own(naive.gradients, comm.rank());
     const double difference =
-        (result.embedding_gradients.to(torch::kFloat64) - expected).norm().item<double>();
+        (result.embedding_gradients.cpu().to(torch::kFloat64) - expected).norm().item<double>();
     EXPECT_LT(difference, 1e-5 * naive.gradients.norm().item<double>() + 1e-30);
   }
 }
@@ -221,7 +221,7 @@ INSTANTIATE_TEST_SUITE_P(Heads, TripletHeadCase, testing::ValuesIn(Cases()),
 
 // The cases are what their names say: there is something to learn, or nothing.
 TEST(TripletHead, BatchesWithoutTripletsCostNothing) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   torch::manual_seed(11);
   for (const Case& c : Cases()) {
     TripletHeadOptions options;
@@ -229,7 +229,8 @@ TEST(TripletHead, BatchesWithoutTripletsCostNothing) {
     options.margin = c.margin;
     TripletHead head(options, self);
     const Inputs in = MakeInputs(c);
-    const HeadStepResult result = head.Step(in.embeddings, in.labels, {in.labels.numel()}, 0.1);
+    const HeadStepResult result =
+        head.Step(OnDevice(in.embeddings), in.labels, {in.labels.numel()}, 0.1);
     const bool none = (c.name == "SemiHardWithoutMargin") || c.name.ends_with("OfOneIdentity") ||
                       c.name.ends_with("OfTwoImages") || c.name.ends_with("OfDifferentIdentities");
     EXPECT_EQ(result.active_triplets == 0, none) << c.name;
@@ -240,32 +241,32 @@ TEST(TripletHead, BatchesWithoutTripletsCostNothing) {
 
 // A step against its gradient costs less: sign and size are those of the loss.
 TEST(TripletHead, GradientIsThatOfTheLoss) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   torch::manual_seed(3);
   const Inputs in = MakeInputs({"", TripletMining::kAll, Groups(6, 3)});
   TripletHeadOptions options;
   options.mining = TripletMining::kHard;
   const std::vector<std::int64_t> rows{in.labels.numel()};
   TripletHead head(options, self);
-  const HeadStepResult before = head.Step(in.embeddings, in.labels, rows, 0);
+  const at::Tensor x = OnDevice(in.embeddings);
+  const HeadStepResult before = head.Step(x, in.labels, rows, 0);
   const double square = before.embedding_gradients.square().sum().item<double>();
   const double rate = 1e-3 / square;
-  const HeadStepResult after =
-      head.Step(in.embeddings - rate * before.embedding_gradients, in.labels, rows, 0);
+  const HeadStepResult after = head.Step(x - rate * before.embedding_gradients, in.labels, rows, 0);
   EXPECT_NEAR(before.loss - after.loss, rate * square, 0.05 * rate * square);
 }
 
 // Accumulate weighs the gradients alone, and Update counts the step: the next draw is another one.
 TEST(TripletHead, AStepInTwoPartsIsAStep) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   torch::manual_seed(4);
   const Inputs in = MakeInputs({"", TripletMining::kSemiHard, Groups(6, 4)});
   const std::vector<std::int64_t> rows{in.labels.numel()};
   TripletHead fused({}, self);
   TripletHead parts({}, self);
   for (int step = 0; step < 2; ++step) {
-    const HeadStepResult whole = fused.Step(in.embeddings, in.labels, rows, 0.1);
-    const HeadStepResult part = parts.Accumulate(in.embeddings, in.labels, rows, 0.5);
+    const HeadStepResult whole = fused.Step(OnDevice(in.embeddings), in.labels, rows, 0.1);
+    const HeadStepResult part = parts.Accumulate(OnDevice(in.embeddings), in.labels, rows, 0.5);
     parts.Update(0.1);
     EXPECT_EQ(part.loss, whole.loss);
     EXPECT_TRUE(at::equal(part.embedding_gradients * 2, whole.embedding_gradients));
@@ -274,25 +275,25 @@ TEST(TripletHead, AStepInTwoPartsIsAStep) {
 
 // Whoever continues draws what the run that was not stopped draws, and no rows are left behind.
 TEST(TripletHead, StateIsTheStep) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   torch::manual_seed(5);
   const Inputs in = MakeInputs({"", TripletMining::kSemiHard, Groups(6, 4)});
   const std::vector<std::int64_t> rows{in.labels.numel()};
   TripletHead head({}, self);
-  const double first = head.Step(in.embeddings, in.labels, rows, 0.1).loss;
+  const double first = head.Step(OnDevice(in.embeddings), in.labels, rows, 0.1).loss;
   TripletHead next({}, self);
   next.SetState(head.StateTensor());
   EXPECT_EQ(head.range().size(), 0);
   EXPECT_TRUE(head.RowTensors().empty());
-  const double second = head.Step(in.embeddings, in.labels, rows, 0.1).loss;
+  const double second = head.Step(OnDevice(in.embeddings), in.labels, rows, 0.1).loss;
   EXPECT_NE(second, first);
-  EXPECT_EQ(next.Step(in.embeddings, in.labels, rows, 0.1).loss, second);
+  EXPECT_EQ(next.Step(OnDevice(in.embeddings), in.labels, rows, 0.1).loss, second);
 }
 
 // What is no number is named, on every rank alike, by the rank and the sample that have it. The
 // next step is as if nothing had been.
 TEST(TripletHead, NotANumberIsNamed) {
-  MpiCommunicator comm;
+  TestCommunicator comm;
   torch::manual_seed(6);
   const Inputs in = MakeInputs({"", TripletMining::kSemiHard, Groups(6, 4)});
   const Layout layout(in.labels.numel(), comm.rank(), comm.world_size());
@@ -305,7 +306,7 @@ TEST(TripletHead, NotANumberIsNamed) {
     at::Tensor own = layout.Own(in.embeddings, comm.rank()).clone();
     if (comm.rank() == last) own[4][2] = broken;
     try {
-      head.Step(own, labels, layout.rows, 0.1);
+      head.Step(OnDevice(own), labels, layout.rows, 0.1);
       FAIL() << broken;
     } catch (const NonFiniteError& error) {
       const std::string text = error.what();
@@ -313,24 +314,24 @@ TEST(TripletHead, NotANumberIsNamed) {
     }
   }
   const at::Tensor own = layout.Own(in.embeddings, comm.rank());
-  EXPECT_EQ(head.Step(own, labels, layout.rows, 0.1).loss,
-            untouched.Step(own, labels, layout.rows, 0.1).loss);
+  EXPECT_EQ(head.Step(OnDevice(own), labels, layout.rows, 0.1).loss,
+            untouched.Step(OnDevice(own), labels, layout.rows, 0.1).loss);
 }
 
 // An embedding without a direction costs no gradient that is none.
 TEST(TripletHead, AnEmbeddingOfZerosIsFinite) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   torch::manual_seed(6);
   const Inputs in = MakeInputs({"", TripletMining::kSemiHard, Groups(3, 2)});
   TripletHead head({}, self);
   in.embeddings[4].zero_();
-  const HeadStepResult result = head.Step(in.embeddings, in.labels, {6}, 0.1);
+  const HeadStepResult result = head.Step(OnDevice(in.embeddings), in.labels, {6}, 0.1);
   EXPECT_TRUE(std::isfinite(result.loss));
   EXPECT_TRUE(at::isfinite(result.embedding_gradients).all().item<bool>());
 }
 
 TEST(TripletHead, AMarginBeyondAllDistancesIsRefused) {
-  MpiCommunicator self(MpiCommunicator::Self{});
+  TestCommunicator self(TestCommunicator::Self{});
   for (const double margin : {-0.1, 4.1, std::numeric_limits<double>::quiet_NaN()}) {
     EXPECT_THROW(TripletHead({TripletMining::kHard, margin}, self), Error);
   }

@@ -167,6 +167,12 @@ GpuMemory CudaGpu::memory() const {
   return memory;
 }
 
+void CudaGpu::ResetPeak() {
+  Synchronize();
+  c10::cuda::CUDACachingAllocator::emptyCache();
+  c10::cuda::CUDACachingAllocator::resetPeakStats(DeviceIndex(index_));
+}
+
 bool HasGpuSupport() { return true; }
 
 int CountGpus() { return c10::cuda::device_count(); }
