@@ -43,9 +43,10 @@ class GpuGraph {
 };
 
 struct GpuMemory {
-  std::int64_t total_bytes = 0;      // of the device
-  std::int64_t free_bytes = 0;       // of the device, now
-  std::int64_t peak_used_bytes = 0;  // largest sum of this process's tensors since the start or ResetPeak
+  std::int64_t total_bytes = 0;  // of the device
+  std::int64_t free_bytes = 0;   // of the device, now
+  // Since the start or ResetPeak:
+  std::int64_t peak_used_bytes = 0;  // largest sum of this process's tensors
   std::int64_t peak_held_bytes = 0;  // of what LibTorch took from the device for them
 };
 
