@@ -101,9 +101,7 @@ MpiCommunicator::MpiCommunicator() : group_(std::make_unique<MpiGroup>(MPI_COMM_
 MpiCommunicator::MpiCommunicator(Self) : group_(std::make_unique<MpiGroup>(MPI_COMM_SELF, kSpin)) {}
 
 MpiCommunicator::MpiCommunicator(std::unique_ptr<MpiGroup> group, const MpiCommunicator& like)
-    : group_(std::move(group)),
-      host_(like.host_),
-      deterministic_(like.deterministic_) {}
+    : group_(std::move(group)), host_(like.host_), deterministic_(like.deterministic_) {}
 
 MpiCommunicator::~MpiCommunicator() {
   if (thread_group_ && std::uncaught_exceptions() > 0) thread_group_->Abandon();

@@ -55,6 +55,8 @@ class Operand {
   GpuOperand view_;
 };
 
-inline std::int64_t Padded(std::int64_t size) { return (size + kGpuStep - 1) / kGpuStep * kGpuStep; }
+inline std::int64_t Padded(std::int64_t size) {
+  return (size + kGpuStep - 1) / kGpuStep * kGpuStep;
+}
 
 }  // namespace fr

@@ -25,8 +25,8 @@ class InferencePlan {
   // plan.
   InferencePlan(const Graph& graph, const NetworkState& state, const InferenceOptions& options);
 
-  // images [n, 3, h, w] float32, n >= 1 -> embeddings [n, d] float32, not normalised, both where the
-  // state is. Not for two threads at a time.
+  // images [n, 3, h, w] float32, n >= 1 -> embeddings [n, d] float32, not normalised, both where
+  // the state is. Not for two threads at a time.
   at::Tensor Run(const at::Tensor& images);
 
  private:

@@ -20,9 +20,9 @@ class Communicator;
 // float32 or bfloat16.
 at::ScalarType ScalarTypeOf(Precision precision);
 
-// Owns one tensor for every parameter of a graph, on ComputeDevice(). Trained ones are views of two flat buffers,
-// values and gradients; 4-d weights lie channels-last. Everything is float32 but the counters
-// (int64).
+// Owns one tensor for every parameter of a graph, on ComputeDevice(). Trained ones are views of two
+// flat buffers, values and gradients; 4-d weights lie channels-last. Everything is float32 but the
+// counters (int64).
 class NetworkState {
  public:
   // Zeros; Initialise() or Load() gives them values.

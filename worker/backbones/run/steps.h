@@ -16,7 +16,8 @@ namespace fr {
 std::unique_ptr<Step> MakeNormStep(const Graph& graph, const NormNodes& nodes,
                                    const NetworkState& state, Communicator* comm);
 
-// The same on the process's GPU, where the vectors by channel stay: nothing waits for the processor.
+// The same on the process's GPU, where the vectors by channel stay: nothing waits for the
+// processor.
 std::unique_ptr<Step> MakeGpuNormStep(const Graph& graph, const NormNodes& nodes,
                                       const NetworkState& state, Communicator* comm);
 // What either reads: the norm's input, and the residual where there is one.

@@ -171,7 +171,8 @@ torch::jit::Module MakeTorchScript(const Graph& graph, const NetworkState& state
   ModuleTree tree;
   for (const Node& node : graph.nodes()) {
     for (const Parameter& parameter : node.parameters) {
-      tree.Add(parameter, state.Get(parameter.name).detach().clone(at::MemoryFormat::Contiguous).cpu());
+      tree.Add(parameter,
+               state.Get(parameter.name).detach().clone(at::MemoryFormat::Contiguous).cpu());
     }
   }
   tree.root().define(ForwardSource(graph));
