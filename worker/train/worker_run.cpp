@@ -81,12 +81,14 @@ std::optional<Assignment> Unpack(const std::string& bytes) {
       reply.spec(), reply.run_dir(), {reply.resume_from().begin(), reply.resume_from().end()}};
 }
 
-// Memory that each rank offers to the head: an equal share of half of what its machine has free,
-// and the same for all, the smallest offer, so that the plan is even and does not follow the
-// moment's noise.
+// Memory that each rank offers to the head: half of what its GPU has free, or an equal share of
+// half of what its machine has, and the same for all, the smallest offer, so that the plan is even
+// and does not follow the moment's noise.
 std::vector<std::int64_t> HeadCapacities(Communicator& comm) {
-  const std::vector<std::int64_t> offers =
-      comm.AllGather(AvailableMemoryBytes() / 2 / comm.ranks_on_this_host());
+  const Gpu* gpu = ProcessGpu();
+  const std::int64_t free = gpu != nullptr ? gpu->memory().free_bytes
+                                           : AvailableMemoryBytes() / comm.ranks_on_this_host();
+  const std::vector<std::int64_t> offers = comm.AllGather(free / 2);
   return std::vector<std::int64_t>(offers.size(), *std::min_element(offers.begin(), offers.end()));
 }
 
@@ -179,6 +181,7 @@ void Train(const Assignment& assignment, RunLink* link, MpiCommunicator& mpi) {
 
 // Whether the next attempt would meet the same failure.
 bool FailsForGood(const std::exception& exception) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&exception) != nullptr) return true;
   const auto* error = dynamic_cast<const Error*>(&exception);
   if (error == nullptr) return false;
   switch (error->code()) {

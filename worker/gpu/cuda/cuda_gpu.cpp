@@ -75,6 +75,8 @@ class CudaGraphOfWork final : public GpuGraph {
 
 CudaGpu::CudaGpu(int index, bool deterministic) : index_(index) {
   c10::cuda::set_device(DeviceIndex(index));
+  // The allocator, too, which is asked for its memory perhaps before there is a tensor.
+  at::globalContext().lazyInitDevice(at::kCUDA);
   const cudaDeviceProp* properties = at::cuda::getDeviceProperties(DeviceIndex(index));
   name_ = properties->name;
   multiprocessors_ = properties->multiProcessorCount;
