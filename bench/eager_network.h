@@ -19,9 +19,9 @@ class EagerNetwork {
   // kChannelsLast: the same in the other layout. kAutocast: channels-last, bfloat16 autocast.
   enum class Kind { kEager, kChannelsLast, kAutocast };
 
-  // With copies of `state`'s tensors. `graph` must outlive it.
+  // With copies of `state`'s tensors, on their device. `graph` must outlive it.
   EagerNetwork(const Graph& graph, const NetworkState& state, Kind kind)
-      : graph_(graph), kind_(kind) {
+      : graph_(graph), kind_(kind), device_(state.trained().values().device().type()) {
     for (const Node& node : graph.nodes()) {
       tensors_.emplace_back();
       for (const Parameter& parameter : node.parameters) {
@@ -36,7 +36,7 @@ class EagerNetwork {
   }
 
   at::Tensor Forward(const at::Tensor& images, bool training) {
-    const AutocastOn autocast(kind_ == Kind::kAutocast);
+    const AutocastOn autocast(kind_ == Kind::kAutocast, device_);
     ComputeMode mode;
     mode.training = training;
     return ComputeGraph(graph_, tensors_, Lay(images), mode);
@@ -47,17 +47,18 @@ class EagerNetwork {
 
  private:
   struct AutocastOn {
-    explicit AutocastOn(bool on) : on_(on) {
+    AutocastOn(bool on, at::DeviceType device) : on_(on), device_(device) {
       if (!on_) return;
-      at::autocast::set_autocast_enabled(at::kCPU, true);
-      at::autocast::set_autocast_dtype(at::kCPU, at::kBFloat16);
+      at::autocast::set_autocast_enabled(device_, true);
+      at::autocast::set_autocast_dtype(device_, at::kBFloat16);
     }
     ~AutocastOn() {
       if (!on_) return;
-      at::autocast::set_autocast_enabled(at::kCPU, false);
+      at::autocast::set_autocast_enabled(device_, false);
       at::autocast::clear_cache();
     }
     bool on_;
+    at::DeviceType device_;
   };
 
   at::Tensor Lay(const at::Tensor& tensor) const {
@@ -67,6 +68,7 @@ class EagerNetwork {
 
   const Graph& graph_;
   Kind kind_;
+  at::DeviceType device_;
   std::vector<std::vector<at::Tensor>> tensors_;  // by node, as Node::parameters
   std::vector<at::Tensor> trained_;
 };

@@ -1,12 +1,13 @@
 // Time and memory of one step of the margin head, next to what today's trainers do: LibTorch
 // autograd over materialised logits, then torch SGD. ArcFace, D = 512 unless asked.
 //
-//   bench_head [--identities N,N,..] [--batch B,B,..] [--dim D] [--steps K] [--threads T]
-//              [--only MODE,..]
+//   bench_head [--device cpu|gpu] [--identities N,N,..] [--batch B,B,..] [--dim D] [--steps K]
+//              [--threads T] [--only MODE,..] [--json FILE]
 //
-// Every measurement is a process of its own, one after the other, so that each has its own peak of
-// memory. Modes: reference; exact; bf16; tolerance (mass_tolerance 1e-3, at the start of training
-// and with trained embeddings); sampled (sample_rate 0.1).
+// On a GPU: bench/head_gpu.h. On the processor every measurement is a process of its own, one after
+// the other, so that each has its own peak of memory. Modes: reference; exact; bf16; tolerance
+// (mass_tolerance 1e-3, at the start of training and with trained embeddings); sampled (sample_rate
+// 0.1).
 
 #include <algorithm>
 #include <chrono>
@@ -24,7 +25,11 @@
 #include <CLI/CLI.hpp>
 #include <torch/torch.h>
 
+#include "bench/head_gpu.h"
+#include "bench/head_reference.h"
 #include "bench/measure.h"
+#include "common/base/error.h"
+#include "common/cli/run_command.h"
 #include "worker/comm/mpi_communicator.h"
 #include "worker/heads/margin_head.h"
 
@@ -74,27 +79,9 @@ Measured MeasureReference(const Setting& setting) {
   measured.base = PeakGibibytes();
   torch::manual_seed(1);
   const at::Tensor labels = torch::randint(setting.identities, {setting.batch}, torch::kInt64);
-  at::Tensor weight = torch::randn({setting.identities, setting.dim}).mul_(0.01);
-  weight.requires_grad_();
-  torch::optim::SGD optimizer({weight},
-                              torch::optim::SGDOptions(kLr).momentum(0.9).weight_decay(5e-4));
-  at::Tensor x = Embeddings(setting, weight.detach(), labels, false).requires_grad_();
-  measured.seconds = MedianStep(setting.steps, [&] {
-    namespace F = torch::nn::functional;
-    optimizer.zero_grad();
-    const at::Tensor cosine = F::linear(F::normalize(x), F::normalize(weight)).clamp(-1, 1);
-    const at::Tensor rows = torch::arange(setting.batch);
-    const at::Tensor target = cosine.index({rows, labels});
-    const at::Tensor sine = (1 - target.square()).clamp_min(1e-12).sqrt();
-    const at::Tensor psi =
-        torch::where(target > std::cos(M_PI - 0.5), target * std::cos(0.5) - sine * std::sin(0.5),
-                     target - 0.5 * std::sin(0.5));
-    const at::Tensor logits = cosine.index_put({rows, labels}, psi) * 64;
-    const at::Tensor loss = F::cross_entropy(logits, labels);
-    loss.backward();
-    optimizer.step();
-    measured.loss = loss.item<double>();
-  });
+  HeadReference reference({.identities = setting.identities, .dim = setting.dim, .lr = kLr});
+  const at::Tensor x = Embeddings(setting, reference.weight(), labels, false);
+  measured.seconds = MedianStep(setting.steps, [&] { measured.loss = reference.Step(x, labels); });
   measured.gigabytes = PeakGibibytes();
   return measured;
 }
@@ -205,25 +192,9 @@ void PrintRow(const Setting& setting, const Measured& m, const Measured& referen
       << std::flush;
 }
 
-int Run(int argc, char** argv) {
-  std::vector<std::int64_t> identities{100000, 500000, 1000000, 1000000};
-  std::vector<std::int64_t> batches{64, 64, 64, 256};
-  std::vector<std::string> modes{"reference",         "exact",  "bf16", "tolerance",
-                                 "tolerance-trained", "sampled"};
-  Setting setting;
-  CLI::App app("Measures the margin head next to LibTorch autograd.");
-  app.add_option("--identities", identities, "one a row of the table")->delimiter(',');
-  app.add_option("--batch", batches, "one a row of the table")->delimiter(',');
-  app.add_option("--dim", setting.dim, "embedding size");
-  app.add_option("--steps", setting.steps, "measured steps; the median counts")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--threads", setting.threads, "threads")->check(CLI::PositiveNumber);
-  app.add_option("--only", modes, "modes")->delimiter(',');
-  CLI11_PARSE(app, argc, argv);
-  if (identities.size() != batches.size()) {
-    std::cerr << "bench_head: --identities and --batch need as many values\n";
-    return 2;
-  }
+int MeasureOnProcessor(Setting setting, const std::vector<std::int64_t>& identities,
+                       const std::vector<std::int64_t>& batches,
+                       const std::vector<std::string>& modes) {
   const std::vector<double> peak = InChild([&] {
     return std::vector<double>{PeakGigaflops(at::kFloat, setting.threads),
                                PeakGigaflops(at::kBFloat16, setting.threads)};
@@ -251,7 +222,69 @@ int Run(int argc, char** argv) {
   return 0;
 }
 
+// What the command line says; what it does not say, each device has its own defaults for.
+struct Arguments {
+  std::string device = "cpu";
+  std::vector<std::int64_t> identities;
+  std::vector<std::int64_t> batches;
+  std::vector<std::string> modes;
+  Setting setting;
+  GpuHeadSetting gpu;
+};
+
+int Run(Arguments arguments) {
+  const bool on_gpu = arguments.device != "cpu";
+  GpuHeadSetting& gpu = arguments.gpu;
+  if (arguments.identities.empty() && arguments.batches.empty()) {
+    arguments.identities =
+        on_gpu ? gpu.identities : std::vector<std::int64_t>{100000, 500000, 1000000, 1000000};
+    arguments.batches = on_gpu ? gpu.batches : std::vector<std::int64_t>{64, 64, 64, 256};
+  }
+  if (arguments.identities.size() != arguments.batches.size()) {
+    throw Error(ErrorCode::kInvalidArgument, "--identities and --batch need as many values");
+  }
+  if (arguments.modes.empty()) {
+    arguments.modes =
+        on_gpu ? gpu.modes
+               : std::vector<std::string>{"reference",         "exact",  "bf16", "tolerance",
+                                          "tolerance-trained", "sampled"};
+  }
+  if (!on_gpu) {
+    return MeasureOnProcessor(arguments.setting, arguments.identities, arguments.batches,
+                              arguments.modes);
+  }
+  at::set_num_threads(arguments.setting.threads);
+  gpu.device = arguments.device;
+  gpu.identities = arguments.identities;
+  gpu.batches = arguments.batches;
+  gpu.modes = arguments.modes;
+  gpu.dim = arguments.setting.dim;
+  return MeasureHeadsOnGpu(gpu);
+}
+
 }  // namespace
 }  // namespace fr
 
-int main(int argc, char** argv) { return fr::Run(argc, argv); }
+int main(int argc, char** argv) {
+  fr::Arguments arguments;
+  CLI::App app("Measures the margin head next to LibTorch autograd.", "bench_head");
+  app.add_option("--device", arguments.device, "cpu; or gpu, the first that this process may use")
+      ->check(CLI::IsMember({"cpu", "gpu", "emulated_gpu"}));
+  app.add_option("--identities", arguments.identities, "one a row of the table")->delimiter(',');
+  app.add_option("--batch", arguments.batches, "one a row of the table")->delimiter(',');
+  app.add_option("--dim", arguments.setting.dim, "embedding size");
+  const CLI::Option* steps =
+      app.add_option("--steps", arguments.setting.steps, "measured steps; the median counts")
+          ->check(CLI::PositiveNumber);
+  app.add_option("--threads", arguments.setting.threads, "threads of the processor")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--only", arguments.modes, "modes")->delimiter(',');
+  app.add_option("--json", arguments.gpu.json, "of a GPU: the figures of the table, and more");
+  app.add_option("--peak-size", arguments.gpu.peak_size,
+                 "of a GPU: of the square products that are called the peak")
+      ->check(CLI::PositiveNumber);
+  return fr::RunCommand(app, argc, argv, [&] {
+    if (steps->count() > 0) arguments.gpu.steps = arguments.setting.steps;
+    return fr::Run(arguments);
+  });
+}

@@ -3,6 +3,10 @@
 //
 //   bench_train [--network NAME] [--identities N,N,..] [--ranks R,R,..] [--batch B] [--steps K]
 //               [--cores C] [--only MODE,..]
+//   bench_train --device gpu [--network NAME] [--identities N,N,..] [--batch B] [--steps K]
+//               [--only MODE,..] [--python PYTHON] [--json FILE]
+//
+// The second is of one GPU: bench/train_gpu.h. The first:
 //
 // Random images and labels: no data set is needed, and no loader is measured. Every measurement is
 // an mpirun of its own, one after the other, so that each has its own peak of memory; a rank has
@@ -29,6 +33,7 @@
 
 #include "bench/measure.h"
 #include "bench/train_candidates.h"
+#include "bench/train_gpu.h"
 #include "common/base/error.h"
 #include "common/cli/run_command.h"
 #include "worker/comm/mpi_communicator.h"
@@ -166,7 +171,7 @@ void MeasureAll(const Setting& setting, std::int64_t identities, int ranks) {
   }
 }
 
-int Run(const Setting& setting) {
+int RunOnProcessor(const Setting& setting) {
   if (!setting.measure.empty()) return RunRank(setting);
   fmt::print("{}, {} images a rank, {} cores for all ranks\n", setting.network, setting.batch,
              setting.cores);
@@ -180,23 +185,64 @@ int Run(const Setting& setting) {
   return 0;
 }
 
+// What a GPU's measurements share with the processor's, if it was given; their defaults differ.
+struct Given {
+  const CLI::Option* identities;
+  const CLI::Option* batch;
+  const CLI::Option* steps;
+  const CLI::Option* modes;
+};
+
+int Run(const Setting& setting, GpuTrainSetting gpu, const Given& given) {
+  if (gpu.device == "cpu") return RunOnProcessor(setting);
+  gpu.network = setting.network;
+  if (given.identities->count() > 0) gpu.identities = setting.identities;
+  if (given.batch->count() > 0) gpu.batch = setting.batch;
+  if (given.steps->count() > 0) gpu.steps = setting.steps;
+  if (given.modes->count() > 0) gpu.modes = setting.modes;
+  if (!setting.measure.empty()) return MeasureGpuMode(gpu, setting.measure);
+  return MeasureTrainingOnGpu(gpu);
+}
+
+std::vector<std::string> AllModes() {
+  std::vector<std::string> modes = Setting().modes;
+  for (const std::string& mode : AllGpuTrainModes()) {
+    if (std::find(modes.begin(), modes.end(), mode) == modes.end()) modes.push_back(mode);
+  }
+  return modes;
+}
+
 }  // namespace
 }  // namespace fr
 
 int main(int argc, char** argv) {
   fr::Setting setting;
+  fr::GpuTrainSetting gpu;
+  gpu.device = "cpu";
+  fr::Given given{};
   CLI::App app("Measures whole training steps.", "bench_train");
   app.add_option("--network", setting.network);
-  app.add_option("--identities", setting.identities)->delimiter(',')->check(CLI::PositiveNumber);
+  app.add_option("--device", gpu.device, "cpu; or gpu, the first that this process may use")
+      ->check(CLI::IsMember({"cpu", "gpu", "emulated_gpu"}));
+  given.identities = app.add_option("--identities", setting.identities)
+                         ->delimiter(',')
+                         ->check(CLI::PositiveNumber);
   app.add_option("--ranks", setting.ranks)->delimiter(',')->check(CLI::PositiveNumber);
-  app.add_option("--batch", setting.batch, "images of a rank")->check(CLI::Range(2, 65536));
-  app.add_option("--steps", setting.steps, "measured steps; the median counts")
-      ->check(CLI::PositiveNumber);
+  given.batch =
+      app.add_option("--batch", setting.batch, "images of a rank")->check(CLI::Range(2, 65536));
+  given.steps = app.add_option("--steps", setting.steps, "measured steps; the median counts")
+                    ->check(CLI::PositiveNumber);
   app.add_option("--cores", setting.cores, "threads of all ranks together")
       ->check(CLI::PositiveNumber);
-  app.add_option("--only", setting.modes, "modes")
-      ->delimiter(',')
-      ->check(CLI::IsMember(setting.modes));
+  given.modes = app.add_option("--only", setting.modes, "modes")
+                    ->delimiter(',')
+                    ->check(CLI::IsMember(fr::AllModes()));
+  app.add_option("--python", gpu.python, "of a GPU: one that has torch; measures PyTorch, too");
+  app.add_option("--reference", gpu.reference, "of a GPU: where bench/gpu_reference.py is");
+  app.add_option("--json", gpu.json, "of a GPU: the figures of the table, and more");
+  app.add_option("--peak-size", gpu.peak_size,
+                 "of a GPU: of the square products that are called the peak")
+      ->check(CLI::PositiveNumber);
   app.add_option("--measure", setting.measure, "")->group("");  // hidden: see Measure
-  return fr::RunCommand(app, argc, argv, [&] { return fr::Run(setting); });
+  return fr::RunCommand(app, argc, argv, [&] { return fr::Run(setting, gpu, given); });
 }

@@ -1,6 +1,5 @@
 #include <vector>
 
-#include "bench/measure.h"
 #include "bench/train_candidates.h"
 #include "worker/backbones/run/backbone.h"
 #include "worker/comm/gradient_reducer.h"
@@ -44,14 +43,14 @@ class Own final : public TrainCandidate {
     at::Tensor embeddings;
     HeadStepResult result;
     FlatParameters& parameters = backbone_.parameters();
-    times->forward = Seconds([&] { embeddings = backbone_.Forward(images); });
-    times->head = Seconds([&] { result = head_.Step(embeddings, labels, rows_, kLr); });
-    times->backward = Seconds([&] {
+    times->forward = PartSeconds(*times, [&] { embeddings = backbone_.Forward(images); });
+    times->head = PartSeconds(*times, [&] { result = head_.Step(embeddings, labels, rows_, kLr); });
+    times->backward = PartSeconds(*times, [&] {
       backbone_.Backward(result.embedding_gradients,
                          [&](std::int64_t begin, std::int64_t end) { reducer_.Ready(begin, end); });
     });
-    times->reduce = Seconds([&] { reducer_.Finish(); });
-    times->update = Seconds([&] {
+    times->reduce = PartSeconds(*times, [&] { reducer_.Finish(); });
+    times->update = PartSeconds(*times, [&] {
       const double scale = ClipFactor(GradientNorm(parameters.gradients()), kClipNorm);
       optimizer_->Step(parameters, {kLr, scale, step_++});
     });

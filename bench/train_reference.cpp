@@ -4,7 +4,6 @@
 #include <torch/torch.h>
 
 #include "bench/eager_network.h"
-#include "bench/measure.h"
 #include "bench/train_candidates.h"
 #include "worker/comm/communicator.h"
 
@@ -27,18 +26,20 @@ class Reference final : public TrainCandidate {
         end_(setting.identities * (comm.rank() + 1) / comm.world_size()),
         graph_(MakeNetwork(setting.network)),
         network_(MakeEager()),
-        weight_(torch::randn({end_ - first_, setting.network.embedding_size}).mul_(0.01)),
+        weight_(torch::randn({end_ - first_, setting.network.embedding_size}, ComputeDevice())
+                    .mul_(0.01)),
         optimizer_(Trained(), torch::optim::SGDOptions(kLr).momentum(0.9).weight_decay(5e-4)) {}
 
   double Step(const at::Tensor& images, const at::Tensor& labels, StepTimes* times) override {
     at::Tensor embeddings;
     at::Tensor gradients;
     double loss = 0;
-    times->forward = Seconds([&] { embeddings = network_.Forward(images, true); });
-    times->head = Seconds([&] { loss = Head(embeddings.detach(), labels, &gradients); });
-    times->backward = Seconds([&] { embeddings.backward(gradients); });
-    times->reduce = Seconds([&] { ReduceGradients(); });
-    times->update = Seconds([&] {
+    times->forward = PartSeconds(*times, [&] { embeddings = network_.Forward(images, true); });
+    times->head =
+        PartSeconds(*times, [&] { loss = Head(embeddings.detach(), labels, &gradients); });
+    times->backward = PartSeconds(*times, [&] { embeddings.backward(gradients); });
+    times->reduce = PartSeconds(*times, [&] { ReduceGradients(); });
+    times->update = PartSeconds(*times, [&] {
       torch::nn::utils::clip_grad_norm_(network_.trained(), 5);
       optimizer_.step();
       optimizer_.zero_grad();
@@ -95,7 +96,7 @@ class Reference final : public TrainCandidate {
 
   double Head(const at::Tensor& own, const at::Tensor& own_labels, at::Tensor* gradients) {
     at::Tensor x = comm_.AllGatherRows(own.contiguous(), rows_).requires_grad_();
-    const at::Tensor labels = comm_.AllGatherRows(own_labels, rows_);
+    const at::Tensor labels = comm_.AllGatherRows(own_labels.to(own.device()), rows_);
     const at::Tensor samples = ((labels >= first_) & (labels < end_)).nonzero().squeeze(1);
     const at::Tensor targets = labels.index({samples}) - first_;
     const at::Tensor logits = Logits(x, samples, targets);

@@ -51,6 +51,25 @@ if(NOT FR_SANITIZE)
   set_tests_properties(
     bench.head_runs PROPERTIES TIMEOUT 300 PASS_REGULAR_EXPRESSION "sampled +[0-9.]+ s"
                                FAIL_REGULAR_EXPRESSION "did not end")
+  # What measures GPUs, on the emulation of one.
+  add_test(NAME bench.head_gpu_runs
+           COMMAND bench_head --device emulated_gpu --identities 300 --batch 16 --dim 64 --steps 1
+                   --peak-size 64 --json ${CMAKE_BINARY_DIR}/head_gpu.json)
+  set_tests_properties(
+    bench.head_gpu_runs
+    PROPERTIES TIMEOUT 300
+               PASS_REGULAR_EXPRESSION "sampled +[0-9.]+ ms"
+               FAIL_REGULAR_EXPRESSION "failed|does not fit"
+               ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1")
+  add_test(NAME bench.train_gpu_runs
+           COMMAND bench_train --device emulated_gpu --network mbf --identities 300 --batch 2 --steps 1
+                   --peak-size 64 --only reference-bf16,bf16)
+  set_tests_properties(
+    bench.train_gpu_runs
+    PROPERTIES TIMEOUT 300
+               PASS_REGULAR_EXPRESSION " bf16 +[0-9.]+ ms"
+               FAIL_REGULAR_EXPRESSION "failed|did not end"
+               ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1")
   add_test(NAME bench.backbone_runs COMMAND bench_backbone --network mbf --batch 2 --seconds 0.01)
   set_tests_properties(bench.backbone_runs PROPERTIES TIMEOUT 300 PASS_REGULAR_EXPRESSION
                                                       "mbf +training +2 ")
