@@ -154,8 +154,9 @@ void AddRates(const GpuTrainSetting& setting, const json& peak, const json* refe
   }
   if (reference == nullptr) return;
   (*line)["faster"] = (*reference)["ms"].get<double>() / 1e3 / seconds;
-  const auto bytes = (*reference)["peak_used_bytes"].get<double>();
-  if (bytes > 0) (*line)["memory_ratio"] = (*line)["peak_used_bytes"].get<double>() / bytes;
+  // Held, not used: what a graph works with between its tensors counts as not used.
+  const auto bytes = (*reference)["peak_held_bytes"].get<double>();
+  if (bytes > 0) (*line)["memory_ratio"] = (*line)["peak_held_bytes"].get<double>() / bytes;
 }
 
 // What the line lacks is a dash.
@@ -175,7 +176,7 @@ void PrintLine(const json& line) {
   fmt::print(" {:>11} {:>9} {:>7} {:>8} {:>7} {:>11} {:>6}", text(line, "ms", 1, " ms", 2),
              text(line, "images_per_s", 1, "", 0), text(line, "faster", 1, "x", 2),
              text(line, "tflops", 1, "", 1), text(line, "share_of_peak", 100, " %", 0),
-             text(line, "peak_used_bytes", 1 / kGibibyte, " GiB", 2),
+             text(line, "peak_held_bytes", 1 / kGibibyte, " GiB", 2),
              text(line, "memory_ratio", 1, "", 2));
   const json parts = line.value("parts_ms", json::object());
   for (const char* part : {"forward", "head", "backward", "reduce", "update"}) {

@@ -79,7 +79,7 @@ if(NOT FR_SANITIZE)
     PROPERTIES TIMEOUT 300
                PASS_REGULAR_EXPRESSION "sampled +[0-9.]+ ms"
                FAIL_REGULAR_EXPRESSION "failed|does not fit"
-               ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
+               ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1")
   add_test(NAME bench.train_gpu_runs
            COMMAND bench_train --device emulated_gpu --network mbf --identities 300 --batch 2 --steps 1
                    --peak-size 64 --only reference-bf16,bf16)
@@ -88,7 +88,7 @@ if(NOT FR_SANITIZE)
     PROPERTIES TIMEOUT 300
                PASS_REGULAR_EXPRESSION " bf16 +[0-9.]+ ms"
                FAIL_REGULAR_EXPRESSION "failed|did not end"
-               ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
+               ENVIRONMENT "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_NUM_THREADS=1")
   add_test(NAME bench.backbone_runs COMMAND bench_backbone --network mbf --batch 2 --seconds 0.01)
   set_tests_properties(bench.backbone_runs PROPERTIES TIMEOUT 300 PASS_REGULAR_EXPRESSION
                                                       "mbf +training +2 ")
