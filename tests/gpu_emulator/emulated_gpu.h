@@ -36,6 +36,7 @@ class EmulatedGpu : public Gpu {
     return std::make_unique<Graph>(work);
   }
   GpuMemory memory() const override { return {}; }
+  void ReleaseUnused() override {}
   void ResetPeak() override {}
 
  private:

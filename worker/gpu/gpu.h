@@ -81,8 +81,9 @@ class Gpu {
   virtual std::unique_ptr<GpuGraph> Record(const std::function<void()>& work) = 0;
 
   virtual GpuMemory memory() const = 0;
-  // The peaks of memory() begin anew at what is in use now, after what LibTorch holds for no tensor
-  // went back to the device. Waits for the GPU.
+  // What LibTorch holds for no tensor goes back to the device. Waits for the GPU.
+  virtual void ReleaseUnused() = 0;
+  // The peaks of memory() begin anew at what is in use now, after ReleaseUnused().
   virtual void ResetPeak() = 0;
 };
 

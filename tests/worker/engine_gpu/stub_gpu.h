@@ -62,6 +62,7 @@ class StubGpu : public Gpu {
     return nullptr;
   }
   GpuMemory memory() const override { return {}; }
+  void ReleaseUnused() override {}
   void ResetPeak() override {}
 
  private:

@@ -84,20 +84,25 @@ bool RecordedPasses::RecordGraphs() {
   return true;
 }
 
-// The plan's own passes beside the graphs', on the images at hand, with the embeddings themselves
-// for gradients: as good as any.
-bool RecordedPasses::GivesTheSame() {
+// Of the images at hand, with the embeddings themselves for gradients: as good as any.
+RecordedPasses::Outcome RecordedPasses::Expected() {
   at::Tensor& flat = state_.trained().gradients();
+  flat.zero_();
+  Outcome outcome;
+  outcome.embeddings = plan_.Forward(images_, {}).clone();
+  plan_.Backward(outcome.embeddings, {});
+  outcome.gradients = flat.clone();
+  return outcome;
+}
+
+bool RecordedPasses::Gives(const Outcome& expected) {
+  at::Tensor& flat = state_.trained().gradients();
+  flat.zero_();
   forward_->Replay();
-  const at::Tensor recorded = embeddings_.clone();
-  gradients_.copy_(recorded);
-  flat.zero_();
+  const at::Tensor embeddings = embeddings_.clone();
+  gradients_.copy_(expected.embeddings);
   Replay({});
-  const at::Tensor recorded_gradients = flat.clone();
-  const at::Tensor expected = plan_.Forward(images_, {});
-  flat.zero_();
-  plan_.Backward(recorded, {});
-  return IsNear(recorded, expected) && IsNear(recorded_gradients, flat);
+  return IsNear(embeddings, expected.embeddings) && IsNear(flat, expected.gradients);
 }
 
 // Leaves gradients and running statistics as they were.
@@ -109,12 +114,15 @@ bool RecordedPasses::Record(const at::Tensor& images) {
   for (const auto& named : state_.Statistics()) statistics_before.push_back(named.second.clone());
   images_ = images.clone();
 
+  const Outcome expected = Expected();
+  // Graphs have memory of their own: that of the passes so far is not needed beside it.
+  gpu_.ReleaseUnused();
   const bool recorded = RecordGraphs();
   if (!recorded) {
     plan_.Abandon();
     spdlog::info("the network's passes run kernel by kernel");
   }
-  const bool same = recorded && GivesTheSame();
+  const bool same = recorded && Gives(expected);
   if (recorded && !same) {
     spdlog::warn(
         "the network's passes as graphs of the GPU do not give what they give kernel by kernel: "

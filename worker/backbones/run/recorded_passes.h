@@ -39,11 +39,16 @@ class RecordedPasses {
     std::unique_ptr<GpuGraph> graph;
     std::vector<FlatRange> ready;  // gradients that are final after it
   };
+  struct Outcome {
+    at::Tensor embeddings;
+    at::Tensor gradients;  // flat
+  };
   enum class Phase { kWarmingUp, kRecorded, kNever };
 
   bool Record(const at::Tensor& images);
   bool RecordGraphs();
-  bool GivesTheSame();
+  Outcome Expected();
+  bool Gives(const Outcome& expected);
   void Replay(const GradientsReady& ready);
   std::vector<Segment> Segments() const;
 

@@ -169,9 +169,13 @@ GpuMemory CudaGpu::memory() const {
   return memory;
 }
 
-void CudaGpu::ResetPeak() {
+void CudaGpu::ReleaseUnused() {
   Synchronize();
   c10::cuda::CUDACachingAllocator::emptyCache();
+}
+
+void CudaGpu::ResetPeak() {
+  ReleaseUnused();
   c10::cuda::CUDACachingAllocator::resetPeakStats(DeviceIndex(index_));
 }
 

@@ -29,6 +29,7 @@ class CudaGpu final : public Gpu {
   void KeepFor(const at::Tensor& tensor, GpuStream stream) override;
   std::unique_ptr<GpuGraph> Record(const std::function<void()>& work) override;
   GpuMemory memory() const override;
+  void ReleaseUnused() override;
   void ResetPeak() override;
 
  private:
