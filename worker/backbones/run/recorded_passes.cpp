@@ -131,6 +131,8 @@ bool RecordedPasses::Record(const at::Tensor& images) {
   flat.copy_(gradients_before);
   std::size_t i = 0;
   for (auto& named : state_.Statistics()) named.second.copy_(statistics_before[i++]);
+  // What cuDNN tried out, and what was compared, is no part of what the steps to come need.
+  gpu_.ResetPeak();
   if (same) return true;
   forward_.reset();
   backward_.clear();
