@@ -100,7 +100,8 @@ json AnswerOf(const std::string& command) {
 // This program's own libraries are not Python's.
 std::string PythonCommand(const GpuTrainSetting& setting, const std::string& mode) {
   return fmt::format(
-      "env -u LD_LIBRARY_PATH '{}' '{}' --device {} --batch {} --identities {} --steps {}{}",
+      "LD_LIBRARY_PATH=\"${{FR_LIBRARY_PATH_BEFORE-$LD_LIBRARY_PATH}}\" '{}' '{}' --device {} "
+      "--batch {} --identities {} --steps {}{}",
       setting.python, setting.reference.string(), setting.device == "gpu" ? "cuda" : "cpu",
       setting.batch, setting.identities.at(0), setting.steps,
       mode == "pytorch-compiled-bf16" ? " --compile" : "");
