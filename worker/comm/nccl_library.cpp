@@ -1,5 +1,6 @@
 #include "worker/comm/nccl_library.h"
 
+#include <cstdlib>
 #include <cstring>
 
 #include <nccl.h>
@@ -48,6 +49,10 @@ NcclStatus GetUniqueId(NcclUniqueId* id) {
 }
 
 NcclStatus InitRank(NcclComm* comm, int ranks, const NcclUniqueId& id, int rank) {
+  // Batch norm's sums over all ranks and the gradients' travel in two communicators at a time. Two
+  // GPUs that began them in different orders could wait for each other for ever: NCCL (2.26 and
+  // newer) shall keep to the program's order, which is the same on all ranks.
+  setenv("NCCL_LAUNCH_ORDER_IMPLICIT", "1", /*overwrite=*/0);
   // A call of a communicator that never blocks starts a thread of its own each time, and has to be
   // asked whether it was given to the stream. So ours block; abort ends them from another thread.
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
