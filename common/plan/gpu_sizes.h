@@ -40,8 +40,8 @@ struct GpuHeadSizes {
   // multiprocessor at work.
   int Splits(int multiprocessors) const {
     const std::int64_t blocks = sample_blocks * GpuBlocks(columns, kGpuBlock);
-    return static_cast<int>(
-        std::clamp<std::int64_t>(2 * multiprocessors / blocks, 1, tile_rows / kGpuStep));
+    return static_cast<int>(std::clamp<std::int64_t>(std::int64_t{2} * multiprocessors / blocks, 1,
+                                                     tile_rows / kGpuStep));
   }
 };
 

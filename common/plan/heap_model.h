@@ -36,7 +36,7 @@ class HeapModel final : public MemoryModel {
 
   std::int64_t mapped_ = 0;
   std::int64_t end_ = 0;  // of the heap
-  std::int64_t threshold_ = 128 * 1024;
+  std::int64_t threshold_ = std::int64_t{128} * 1024;
   std::map<std::int64_t, std::int64_t> gaps_;                // begin -> size
   std::set<std::pair<std::int64_t, std::int64_t>> by_size_;  // {size, begin} of the same
 };
