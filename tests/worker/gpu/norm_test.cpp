@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,10 @@ struct Case {
   std::int64_t rows;
   std::int64_t channels;
 };
+
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.rows << " rows of " << c.channels << " channels, " << (c.bf16 ? "bf16" : "float32");
+}
 
 std::string NameOf(const testing::TestParamInfo<Case>& info) {
   return std::string(info.param.bf16 ? "Bf16" : "Float") + std::to_string(info.param.rows) + "x" +
