@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iostream>
 
+#include <fmt/format.h>
+
 #include "bench/measure.h"
 #include "common/base/error.h"
 #include "worker/comm/mpi_communicator.h"
@@ -77,6 +79,12 @@ double ProductPeak(Gpu& gpu, at::ScalarType type, std::int64_t n) {
   const std::vector<double> seconds = GpuSeconds(gpu, 10, product);
   const double size = static_cast<double>(n);
   return 2 * size * size * size / *std::min_element(seconds.begin(), seconds.end());
+}
+
+std::string Figure(const nlohmann::json& line, const char* key, double factor, const char* unit,
+                   int digits) {
+  if (!line.contains(key)) return "-";
+  return fmt::format("{:.{}f}{}", factor * line[key].get<double>(), digits, unit);
 }
 
 std::string WhyNot(const std::function<void()>& work) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
 #include <torch/torch.h>
 
 #include "worker/gpu/gpu.h"
@@ -44,6 +45,10 @@ std::vector<double> GpuSeconds(Gpu& gpu, int count, const std::function<void()>&
 // Operations a second of the fastest of several LibTorch products of n x n matrices: what is called
 // the peak here. Random values: zeros would run faster.
 double ProductPeak(Gpu& gpu, at::ScalarType type, std::int64_t n);
+
+// line[key] times `factor`, with its unit; a dash where the line lacks it.
+std::string Figure(const nlohmann::json& line, const char* key, double factor, const char* unit,
+                   int digits);
 
 // Nothing if `work` ended; else why not, in one line: "does not fit" where memory ran out, or
 // "failed: ..".

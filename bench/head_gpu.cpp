@@ -209,20 +209,15 @@ class HeadBench {
                               static_cast<double>(reference->memory.peak_used_bytes);
   }
 
-  // What the line lacks is a dash.
   static void PrintLine(const Case& one, const nlohmann::json& line) {
-    const auto text = [&](const char* key, double factor, const char* unit, int digits) {
-      if (!line.contains(key)) return std::string("-");
-      return fmt::format("{:.{}f}{}", factor * line[key].get<double>(), digits, unit);
-    };
     std::cout << fmt::format(
                      "{:>10} {:>5}  {:<18} {:>12} {:>7} {:>8} {:>7} {:>11} {:>6} {:>8}  {}\n",
-                     one.identities, one.batch, one.mode, text("ms", 1, " ms", 3),
-                     text("faster", 1, "x", 2), text("tflops", 1, "", 1),
-                     text("share_of_peak", 100, " %", 0),
-                     text("peak_used_bytes", 1.0 / kGibibyte, " GiB", 2),
-                     text("memory_ratio", 1, "", 2), text("skipped_share", 100, " %", 1),
-                     text("loss", 1, "", 3))
+                     one.identities, one.batch, one.mode, Figure(line, "ms", 1, " ms", 3),
+                     Figure(line, "faster", 1, "x", 2), Figure(line, "tflops", 1, "", 1),
+                     Figure(line, "share_of_peak", 100, " %", 0),
+                     Figure(line, "peak_used_bytes", 1.0 / kGibibyte, " GiB", 2),
+                     Figure(line, "memory_ratio", 1, "", 2),
+                     Figure(line, "skipped_share", 100, " %", 1), Figure(line, "loss", 1, "", 3))
               << std::flush;
   }
 

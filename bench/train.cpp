@@ -15,7 +15,6 @@
 // ranks together. The lines below a measurement say where the time of rank 0 goes.
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -31,6 +30,7 @@
 #include <CLI/CLI.hpp>
 #include <torch/torch.h>
 
+#include "bench/command_output.h"
 #include "bench/measure.h"
 #include "bench/train_candidates.h"
 #include "bench/train_gpu.h"
@@ -122,16 +122,9 @@ std::optional<Measured> Measure(const Setting& setting, const std::string& mode,
       "--identities {} --batch {} --steps {} --cores {}",
       ranks, std::filesystem::read_symlink("/proc/self/exe").string(), mode, setting.network,
       identities, setting.batch, setting.steps, setting.cores);
-  FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) throw Error(ErrorCode::kIo, "mpirun could not be started");
-  std::string text;
-  std::array<char, 4096> buffer;
-  while (const std::size_t size = fread(buffer.data(), 1, buffer.size(), pipe)) {
-    text.append(buffer.data(), size);
-  }
-  const bool ended = pclose(pipe) == 0;
+  const auto [ended_well, text] = OutputOf(command);
   const std::size_t answer = text.find(kAnswer);
-  if (!ended || answer == std::string::npos) return std::nullopt;
+  if (!ended_well || answer == std::string::npos) return std::nullopt;
   std::istringstream stream(text.substr(answer + std::string(kAnswer).size()));
   Measured measured{};
   for (double& value : measured) stream >> value;

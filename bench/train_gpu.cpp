@@ -1,6 +1,5 @@
 #include "bench/train_gpu.h"
 
-#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -10,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <torch/torch.h>
 
+#include "bench/command_output.h"
 #include "bench/gpu_bench.h"
 #include "bench/measure.h"
 #include "bench/train_candidates.h"
@@ -82,18 +82,11 @@ json MeasureCandidate(GpuBench& bench, const GpuTrainSetting& setting, const std
 
 // What `command` printed as its last line of JSON.
 json AnswerOf(const std::string& command) {
-  FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) throw Error(ErrorCode::kIo, "no process could be started");
-  std::string text;
-  std::array<char, 4096> buffer;
-  while (const std::size_t size = fread(buffer.data(), 1, buffer.size(), pipe)) {
-    text.append(buffer.data(), size);
-  }
-  const bool ended = pclose(pipe) == 0;
+  const auto [ended_well, text] = OutputOf(command);
   const std::size_t begin = text.starts_with('{') ? 0 : text.rfind("\n{") + 1;
   const json answer = json::parse(text.begin() + static_cast<std::ptrdiff_t>(begin), text.end(),
                                   nullptr, /*allow_exceptions=*/false);
-  if (!ended || !answer.is_object()) return {{"why_not", "did not end well: see above"}};
+  if (!ended_well || !answer.is_object()) return {{"why_not", "did not end well: see above"}};
   return answer;
 }
 
@@ -160,13 +153,7 @@ void AddRates(const GpuTrainSetting& setting, const json& peak, const json* refe
   if (bytes > 0) (*line)["memory_ratio"] = (*line)["peak_held_bytes"].get<double>() / bytes;
 }
 
-// What the line lacks is a dash.
 void PrintLine(const json& line) {
-  const auto text = [](const json& from, const char* key, double factor, const char* unit,
-                       int digits) {
-    if (!from.contains(key)) return std::string("-");
-    return fmt::format("{:.{}f}{}", factor * from[key].get<double>(), digits, unit);
-  };
   fmt::print("{:>10} {:>5}  {:<22}", line["identities"].get<std::int64_t>(),
              line["batch"].get<std::int64_t>(), line["mode"].get<std::string>());
   if (!line.contains("ms")) {
@@ -174,16 +161,16 @@ void PrintLine(const json& line) {
     std::fflush(stdout);
     return;
   }
-  fmt::print(" {:>11} {:>9} {:>7} {:>8} {:>7} {:>11} {:>6}", text(line, "ms", 1, " ms", 2),
-             text(line, "images_per_s", 1, "", 0), text(line, "faster", 1, "x", 2),
-             text(line, "tflops", 1, "", 1), text(line, "share_of_peak", 100, " %", 0),
-             text(line, "peak_held_bytes", 1 / kGibibyte, " GiB", 2),
-             text(line, "memory_ratio", 1, "", 2));
+  fmt::print(" {:>11} {:>9} {:>7} {:>8} {:>7} {:>11} {:>6}", Figure(line, "ms", 1, " ms", 2),
+             Figure(line, "images_per_s", 1, "", 0), Figure(line, "faster", 1, "x", 2),
+             Figure(line, "tflops", 1, "", 1), Figure(line, "share_of_peak", 100, " %", 0),
+             Figure(line, "peak_held_bytes", 1 / kGibibyte, " GiB", 2),
+             Figure(line, "memory_ratio", 1, "", 2));
   const json parts = line.value("parts_ms", json::object());
   for (const char* part : {"forward", "head", "backward", "reduce", "update"}) {
-    fmt::print(" {:>8}", text(parts, part, 1, "", 2));
+    fmt::print(" {:>8}", Figure(parts, part, 1, "", 2));
   }
-  fmt::print("  {}\n", text(line, "loss", 1, "", 3));
+  fmt::print("  {}\n", Figure(line, "loss", 1, "", 3));
   std::fflush(stdout);
 }
 

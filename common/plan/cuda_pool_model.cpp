@@ -1,7 +1,8 @@
 #include "common/plan/cuda_pool_model.h"
 
-#include <algorithm>
 #include <iterator>
+
+#include "common/plan/gpu_sizes.h"
 
 namespace fr {
 namespace {
@@ -17,24 +18,20 @@ constexpr std::int64_t kSharedSegment = 20 * kMiB;
 constexpr std::int64_t kSegmentStep = 2 * kMiB;
 constexpr std::int64_t kNowhere = -1;
 
-std::int64_t RoundUp(std::int64_t value, std::int64_t step) {
-  return (value + step - 1) / step * step;
-}
-
 std::int64_t SegmentBytes(std::int64_t size) {
   if (size <= kLargestSmall) return kSmallSegment;
-  return size < kLeastOwnSegment ? kSharedSegment : RoundUp(size, kSegmentStep);
+  return size < kLeastOwnSegment ? kSharedSegment : GpuRounded(size, kSegmentStep);
 }
 
 }  // namespace
 
 std::int64_t CudaTensorBytes(std::int64_t bytes) {
-  return RoundUp(bytes, bytes < kLeastOwnSegment ? kBlock : kSegmentStep);
+  return GpuRounded(bytes, bytes < kLeastOwnSegment ? kBlock : kSegmentStep);
 }
 
 std::int64_t CudaPoolModel::Allocate(std::int64_t bytes) {
   if (bytes == 0) return kNowhere;
-  const std::int64_t size = RoundUp(bytes, kBlock);
+  const std::int64_t size = GpuRounded(bytes, kBlock);
   const bool small = size <= kLargestSmall;
   auto block = FindFree(size, small);
   if (block == blocks_.end()) block = NewSegment(size, small);

@@ -40,7 +40,7 @@ NcclStatus ReduceScatter(const NcclApi& api, NcclComm comm, const NcclExchange& 
                          const std::vector<std::int64_t>& parts, NcclType type) {
   const auto* from = static_cast<const char*>(full.const_data_ptr());
   void* to = own.mutable_data_ptr();
-  if (std::all_of(parts.begin(), parts.end(), [&](auto part) { return part == parts[0]; })) {
+  if (AllEqual(parts)) {
     return api.reduce_scatter(from, to, static_cast<std::size_t>(parts[0]), type,
                               NcclOperation::kSum, comm, exchange.stream);
   }

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "common/base/error.h"
+#include "worker/comm/rows.h"
 
 namespace fr {
 namespace {
@@ -21,17 +22,6 @@ std::int64_t Before(const std::vector<std::int64_t>& parts, int rank) {
   std::int64_t sum = 0;
   for (int i = 0; i < rank; ++i) sum += parts[static_cast<std::size_t>(i)];
   return sum;
-}
-
-bool AllEqual(const std::vector<std::int64_t>& parts) {
-  return std::all_of(parts.begin(), parts.end(), [&](auto part) { return part == parts[0]; });
-}
-
-// `count` elements in one chunk a rank, as even as it goes.
-std::vector<std::int64_t> Chunks(std::int64_t count, int ranks) {
-  std::vector<std::int64_t> chunks(static_cast<std::size_t>(ranks), count / ranks);
-  for (std::int64_t i = 0; i < count % ranks; ++i) ++chunks[static_cast<std::size_t>(i)];
-  return chunks;
 }
 
 // Part `rank` of every rank's `flat` -> [ranks, parts[rank]].
@@ -69,7 +59,7 @@ at::Tensor AddInOrder(const at::Tensor& parts) {
 }
 
 void SumPiece(const NcclExchange& exchange, const at::Tensor& piece, Wire wire) {
-  const std::vector<std::int64_t> chunks = Chunks(piece.numel(), exchange.ranks);
+  const std::vector<std::int64_t> chunks = EvenParts(piece.numel(), exchange.ranks);
   const bool rounds = wire == Wire::kBFloat16;
   const at::Tensor sent = rounds ? piece.to(at::kBFloat16) : piece;
   const std::int64_t begin = Before(chunks, exchange.rank);

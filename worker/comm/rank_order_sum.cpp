@@ -6,6 +6,8 @@
 #include <numeric>
 #include <vector>
 
+#include "worker/comm/rows.h"
+
 namespace fr {
 namespace {
 
@@ -19,9 +21,7 @@ std::unique_ptr<T[]> Scratch(std::int64_t count) {
 
 // `count` elements in `parts` chunks, as even as it goes.
 Layout Chunks(std::int64_t count, int parts) {
-  std::vector<std::int64_t> sizes(static_cast<std::size_t>(parts), count / parts);
-  for (std::int64_t i = 0; i < count % parts; ++i) ++sizes[static_cast<std::size_t>(i)];
-  return LayoutOf(sizes, 1, "all-reduce");
+  return LayoutOf(EvenParts(count, parts), 1, "all-reduce");
 }
 
 Layout SameFromAll(int count, int ranks) {

@@ -1,5 +1,6 @@
 #include "worker/comm/rows.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -10,6 +11,16 @@ namespace fr {
 
 std::int64_t SumOfRows(const std::vector<std::int64_t>& rows_per_rank) {
   return std::accumulate(rows_per_rank.begin(), rows_per_rank.end(), std::int64_t{0});
+}
+
+std::vector<std::int64_t> EvenParts(std::int64_t count, int ranks) {
+  std::vector<std::int64_t> parts(static_cast<std::size_t>(ranks), count / ranks);
+  for (std::int64_t i = 0; i < count % ranks; ++i) ++parts[static_cast<std::size_t>(i)];
+  return parts;
+}
+
+bool AllEqual(const std::vector<std::int64_t>& parts) {
+  return std::all_of(parts.begin(), parts.end(), [&](auto part) { return part == parts[0]; });
 }
 
 std::int64_t RowElements(const at::Tensor& tensor) {

@@ -10,6 +10,10 @@ namespace fr {
 
 std::int64_t SumOfRows(const std::vector<std::int64_t>& rows_per_rank);
 
+// `count` of something in one part a rank, as even as it goes: the first ranks have one more.
+std::vector<std::int64_t> EvenParts(std::int64_t count, int ranks);
+bool AllEqual(const std::vector<std::int64_t>& parts);
+
 // Of one row of [rows, ...].
 std::int64_t RowElements(const at::Tensor& tensor);
 

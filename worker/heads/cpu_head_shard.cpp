@@ -11,18 +11,14 @@
 #include "common/base/random.h"
 #include "worker/heads/head_shard.h"
 #include "worker/heads/huge_pages.h"
-#include "worker/heads/row_init.h"
 #include "worker/optim/updates.h"
 #include "worker/simd.h"
 
 namespace fr {
 namespace {
 
-constexpr double kInitialSigma = 0.01;
 // Of float32 rows: with what else a thread works on they stay in its second-level cache.
 constexpr std::int64_t kTileBytes = 192 << 10;
-// A row this short has no direction: its logits are those of a longer one in the same direction.
-constexpr float kMinNorm = 1e-12F;
 
 std::int64_t RoundUp(std::int64_t value, std::int64_t step) {
   return (value + step - 1) / step * step;
@@ -74,7 +70,7 @@ double Product(const float* a, const float* b, std::int64_t size) {
 }
 
 double Length(const float* a, std::int64_t size) {
-  return std::max<double>(std::sqrt(Product(a, a, size)), kMinNorm);
+  return std::max<double>(std::sqrt(Product(a, a, size)), kMinRowNorm);
 }
 
 // Of each identity's sub-centers only the nearest keeps its logit, for each sample.
@@ -143,7 +139,6 @@ class CpuHeadShard final : public HeadShard {
     return rows.mutable_data_ptr<float>() + row * columns_;
   }
   at::Tensor NewRows() const;
-  at::Tensor RowView(const at::Tensor& rows) const;
 
   // Tiles of `identities` (nullptr: all), shared out over the threads: call(workspace).
   template <class Call>
@@ -207,14 +202,7 @@ CpuHeadShard::CpuHeadShard(const HeadShardOptions& options, IdentityRange range)
     bias_first_ = at::zeros_like(bias_);
     if (has_second()) bias_second_ = at::zeros_like(bias_);
   }
-  at::parallel_for(0, num_rows(), 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      // Sub-centers are drawn as further columns of their identity.
-      InitialRow(options_.seed, range_.begin + row / options_.sub_centers, kInitialSigma,
-                 (row % options_.sub_centers) * options_.embedding_size, Row(weight_, row),
-                 options_.embedding_size);
-    }
-  });
+  DrawInitialRows(options_, range_, 0, num_rows(), weight_.mutable_data_ptr<float>(), columns_);
   RowsWritten();
 }
 
@@ -224,14 +212,8 @@ at::Tensor CpuHeadShard::NewRows() const {
   return rows.zero_();
 }
 
-at::Tensor CpuHeadShard::RowView(const at::Tensor& rows) const {
-  const at::Tensor used = rows.slice(1, 0, options_.embedding_size);
-  if (options_.sub_centers == 1) return used;
-  return used.unflatten(0, {range_.size(), options_.sub_centers});
-}
-
 std::vector<std::pair<std::string, at::Tensor>> CpuHeadShard::RowTensors() {
-  return NamedRowTensors(options_, [this](const at::Tensor& rows) { return RowView(rows); },
+  return NamedRowTensors(options_, range_.size(),
                          {weight_, first_, second_, bias_, bias_first_, bias_second_});
 }
 
@@ -250,7 +232,7 @@ void CpuHeadShard::RowsWritten() {
       float squared_norm = 0;
       kernels_.update_rows(false, nullptr, 1, nullptr, 0, columns_,
                            {&w, &first, nullptr, &radial, &squared_norm, nullptr}, nothing);
-      inverse_norm_[row] = 1 / std::max(std::sqrt(squared_norm), kMinNorm);
+      inverse_norm_[row] = 1 / std::max(std::sqrt(squared_norm), kMinRowNorm);
     }
   });
 }
@@ -587,7 +569,7 @@ void CpuHeadShard::UpdateTile(const float* g, std::int64_t words, const RowUpdat
                        rows, update);
   if (accumulates || !options_.normalizes_weights) return;
   for (std::int64_t i = 0; i < space.size; ++i) {
-    inverse_norm_[space.rows[i]] = 1 / std::max(std::sqrt(space.squared_norm[i]), kMinNorm);
+    inverse_norm_[space.rows[i]] = 1 / std::max(std::sqrt(space.squared_norm[i]), kMinRowNorm);
   }
 }
 
@@ -734,7 +716,7 @@ void CpuHeadShard::ApplyAccumulated(const RowUpdate& update) {
                         space.gradient.data()};
     kernels_.update_rows(false, nullptr, space.size, nullptr, 0, columns_, rows, update);
     for (std::int64_t i = 0; i < space.size && options_.normalizes_weights; ++i) {
-      inverse_norm_[space.rows[i]] = 1 / std::max(std::sqrt(space.squared_norm[i]), kMinNorm);
+      inverse_norm_[space.rows[i]] = 1 / std::max(std::sqrt(space.squared_norm[i]), kMinRowNorm);
     }
     UpdateBias(space, update);
   });

@@ -7,16 +7,12 @@
 
 #include <fmt/format.h>
 
-#include <ATen/Parallel.h>
-
 #include "common/base/error.h"
 #include "worker/gpu/gpu_kernels.h"
-#include "worker/heads/row_init.h"
 
 namespace fr {
 namespace {
 
-constexpr double kInitialSigma = 0.01;
 // Rows that are drawn on the processor at a time.
 constexpr std::int64_t kDrawnRows = 64 * 1024;
 
@@ -70,7 +66,6 @@ class GpuHeadShard final : public HeadShard {
   bool has_second() const { return options_.optimizer == HeadOptimizer::kAdamW; }
   int planes() const { return options_.bf16_products ? 1 : 3; }
   at::TensorOptions Floats() const { return at::TensorOptions(gpu_.device()).dtype(at::kFloat); }
-  at::Tensor RowView(const at::Tensor& rows) const;
   void DrawRows();
   void MakeWorkspace();
   GpuRowState State() const;
@@ -138,34 +133,20 @@ GpuHeadShard::GpuHeadShard(const HeadShardOptions& options, IdentityRange range,
 
 // On the processor: its mathematics gives the same bits everywhere.
 void GpuHeadShard::DrawRows() {
-  const std::int64_t centers = options_.sub_centers;
   at::Tensor drawn =
       at::zeros({std::min(num_rows(), kDrawnRows), options_.embedding_size}, at::kFloat);
-  auto* data = drawn.mutable_data_ptr<float>();
   for (std::int64_t first = 0; first < num_rows(); first += kDrawnRows) {
     const std::int64_t count = std::min(kDrawnRows, num_rows() - first);
-    at::parallel_for(0, count, 64, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t row = first + i;
-        InitialRow(options_.seed, range_.begin + row / centers, kInitialSigma,
-                   (row % centers) * options_.embedding_size, data + i * options_.embedding_size,
-                   options_.embedding_size);
-      }
-    });
+    DrawInitialRows(options_, range_, first, count, drawn.mutable_data_ptr<float>(),
+                    options_.embedding_size);
     weight_.slice(0, first, first + count)
         .slice(1, 0, options_.embedding_size)
         .copy_(drawn.slice(0, 0, count));
   }
 }
 
-at::Tensor GpuHeadShard::RowView(const at::Tensor& rows) const {
-  const at::Tensor used = rows.slice(1, 0, options_.embedding_size);
-  if (options_.sub_centers == 1) return used;
-  return used.unflatten(0, {range_.size(), options_.sub_centers});
-}
-
 std::vector<std::pair<std::string, at::Tensor>> GpuHeadShard::RowTensors() {
-  return NamedRowTensors(options_, [this](const at::Tensor& rows) { return RowView(rows); },
+  return NamedRowTensors(options_, range_.size(),
                          {weight_, first_, second_, bias_, bias_first_, bias_second_});
 }
 
@@ -468,8 +449,11 @@ GradientPass GpuHeadShard::Gradients(double scale, const NegativeRule& rule_in,
   }
 
   at::Tensor block_mass;
-  at::Tensor mass = at::zeros({samples_}, Floats().dtype(at::kDouble));
-  if (skip_from >= 0) block_mass = at::empty({sizes_.row_blocks, samples_}, Floats());
+  at::Tensor mass;
+  if (skip_from >= 0) {
+    mass = at::zeros({samples_}, Floats().dtype(at::kDouble));
+    block_mass = at::empty({sizes_.row_blocks, samples_}, Floats());
+  }
   const int splits = sizes_.Splits(gpu_.multiprocessors());
   at::Tensor partial = at::zeros({splits, samples_, columns_}, Floats());
 
@@ -497,7 +481,8 @@ GradientPass GpuHeadShard::Gradients(double scale, const NegativeRule& rule_in,
                      gpu_.stream());
   GradientPass result;
   result.dx = dx.slice(0, 0, batch_).slice(1, 0, options_.embedding_size).contiguous();
-  result.mass = mass.slice(0, 0, batch_).cpu();
+  // Nothing to wait for where nobody asks: the backward pass is given to the GPU meanwhile.
+  if (mass.defined()) result.mass = mass.slice(0, 0, batch_).cpu();
   result.skipped = skipped.defined() ? skipped.numel() / options_.sub_centers : 0;
   return result;
 }

@@ -3,7 +3,6 @@
 // implements. MarginHead (margin_head.h) puts the ranks together.
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -66,8 +65,10 @@ struct SoftmaxPass {
 };
 
 struct GradientPass {
-  at::Tensor dx;             // [B, D] float32
-  at::Tensor mass;           // [B] float64: probability of the negatives that were not skipped
+  at::Tensor dx;  // [B, D] float32
+  // [B] float64: probability of the negatives that were not skipped; may be undefined where none
+  // could be.
+  at::Tensor mass;
   std::int64_t skipped = 0;  // identities whose products were left out
 };
 
@@ -108,14 +109,19 @@ class HeadShard {
   virtual void RowsWritten() = 0;
 };
 
-// RowTensors of a shard whose tensors are these, [rows, padded columns] or [rows], undefined where
-// the options ask for none; `view` [rows, padded columns] -> [n, D] or [n, K, D].
+// RowTensors of a shard of `identities` whose tensors are these, [rows, padded columns] or [rows],
+// undefined where the options ask for none.
 struct RowStorage {
   at::Tensor weight, first, second, bias, bias_first, bias_second;
 };
-std::vector<std::pair<std::string, at::Tensor>> NamedRowTensors(
-    const HeadShardOptions& options, const std::function<at::Tensor(const at::Tensor&)>& view,
-    const RowStorage& storage);
+std::vector<std::pair<std::string, at::Tensor>> NamedRowTensors(const HeadShardOptions& options,
+                                                                std::int64_t identities,
+                                                                const RowStorage& storage);
+
+// The first values of `count` rows of the shard of `range` from row `first` on, by several threads:
+// [count][stride] float32, of which each row's first D are written.
+void DrawInitialRows(const HeadShardOptions& options, IdentityRange range, std::int64_t first,
+                     std::int64_t count, float* rows, std::int64_t stride);
 
 // Rows begin as normal(0, 0.01) numbers by (seed, identity, column).
 std::unique_ptr<HeadShard> MakeCpuHeadShard(const HeadShardOptions& options, IdentityRange range);

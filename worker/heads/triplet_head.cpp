@@ -21,13 +21,18 @@ namespace {
 // Anchors whose distances to the batch exist at a time: enough for full speed of the products.
 constexpr std::int64_t kAnchorTile = 64;
 
+// [6] float64, in the order of TripletSums' fields.
+TripletSums SumsOf(const at::Tensor& fields) {
+  const double* value = fields.const_data_ptr<double>();
+  return {value[0], value[1], value[2], value[3], value[4], value[5]};
+}
+
 TripletSums SumOverRanks(const TripletSums& own, Communicator& comm) {
   at::Tensor sums = torch::tensor(
       {own.loss, own.chosen, own.active, own.candidates, own.anchors, own.nearest_own},
       at::kDouble);
   comm.AllReduceSum(sums);
-  const double* value = sums.const_data_ptr<double>();
-  return {value[0], value[1], value[2], value[3], value[4], value[5]};
+  return SumsOf(sums);
 }
 
 double Ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
@@ -49,9 +54,7 @@ TripletSums MineTileOnGpu(const Gpu& gpu, const TripletRule& rule, std::int64_t 
   work.coefficients = coefficients.mutable_data_ptr<float>();
   work.sums = sums.mutable_data_ptr<double>();
   gpu.kernels().mine(work, gpu.stream());
-  const at::Tensor all = sums.sum(0).cpu();
-  const double* sum = all.const_data_ptr<double>();
-  return {sum[0], sum[1], sum[2], sum[3], sum[4], sum[5]};
+  return SumsOf(sums.sum(0).cpu());
 }
 
 TripletSums MineTile(const TripletRule& rule, std::int64_t first, const at::Tensor& distances,

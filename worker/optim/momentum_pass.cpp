@@ -11,18 +11,19 @@ MomentumPass::MomentumPass(const OptimizerSpec& spec, const FlatParameters& para
     : momentum_(static_cast<float>(spec.momentum())),
       decays_(WeightDecays(spec, parameters)),
       pieces_(parameters.entries()),
-      velocity_(at::zeros_like(parameters.values())) {}
+      velocity_(at::zeros_like(parameters.values())) {
+  if (GpuOf(velocity_) != nullptr) decays_on_gpu_ = ToGpu(decays_);
+}
 
 void MomentumPass::Run(FlatParameters& parameters, MomentumRule common,
                        const std::vector<double>& gains) {
   common.momentum = momentum_;
   if (const Gpu* gpu = GpuOf(velocity_)) {
-    const at::Tensor decay = ToGpu(decays_);
     const at::Tensor gain = gains.empty() ? at::Tensor() : ToGpu(gains);
     GpuMomentumPass work;
     work.pieces = pieces_.OnGpu();
     work.rule = common;
-    work.decay = decay.const_data_ptr<float>();
+    work.decay = decays_on_gpu_.const_data_ptr<float>();
     work.gain = gain.defined() ? gain.const_data_ptr<float>() : nullptr;
     work.w = parameters.values().mutable_data_ptr<float>();
     work.g = parameters.gradients().mutable_data_ptr<float>();

@@ -27,6 +27,7 @@ class MomentumPass {
  private:
   float momentum_;
   std::vector<double> decays_;
+  at::Tensor decays_on_gpu_;  // where the parameters are there
   FlatPieces pieces_;
   at::Tensor velocity_;  // [n] float32
 };

@@ -2,8 +2,7 @@
 
 #include <cstring>
 
-#include "common/networks/preprocessing.h"
-#include "worker/gpu/gpu_kernels.h"
+#include "worker/train/network_input.h"
 
 namespace fr {
 
@@ -36,18 +35,9 @@ void ImageUpload::Start(const Batch& batch) {
 at::Tensor ImageUpload::Take() {
   Slot& slot = slots_[taken_++ % slots_.size()];
   slot.copied->HoldBack(gpu_.stream());
-  constexpr Preprocessing kPreprocessing;
-  at::Tensor images = at::empty(slot.pixels.sizes(), slot.pixels.options().dtype(at::kFloat));
-  GpuPixels work;
-  work.pixels = slot.pixels.const_data_ptr<std::uint8_t>();
-  work.size = slot.pixels.numel();
-  work.mean = static_cast<float>(kPreprocessing.mean);
-  work.std = static_cast<float>(kPreprocessing.std);
-  work.out = images.mutable_data_ptr();
-  gpu_.kernels().pixels(work, gpu_.stream());
+  at::Tensor images = NetworkInput(slot.pixels, {}, &gpu_);
   slot.used->Record(gpu_.stream());
-  // Pixels lie as [n, height, width, 3]: seen as [n, 3, height, width] that is channels-last.
-  return images.permute({0, 3, 1, 2});
+  return images;
 }
 
 }  // namespace fr

@@ -8,10 +8,17 @@
 
 namespace fr {
 
-// [n, 3, height, width] float32, channels-last.
+class Gpu;
+
+// [n, 3, height, width] float32, channels-last, on ComputeDevice().
 torch::Tensor NetworkInput(const Batch& batch, const Preprocessing& preprocessing = {});
 
-// [n] int64.
+// The same of pixels [n, height, width, 3] uint8 that lie on `gpu` already, or, where it is null,
+// on the processor.
+torch::Tensor NetworkInput(const torch::Tensor& pixels, const Preprocessing& preprocessing,
+                           const Gpu* gpu);
+
+// [n] int64, on the processor.
 torch::Tensor LabelTensor(const Batch& batch);
 
 }  // namespace fr

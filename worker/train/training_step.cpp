@@ -14,6 +14,7 @@
 #include "common/config/job_config.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/first_text.h"
+#include "worker/comm/rows.h"
 #include "worker/gpu/gpu.h"
 #include "worker/heads/finite.h"
 #include "worker/train/head_options.h"
@@ -46,15 +47,6 @@ GradientReducerOptions ReducerOptions(const CommunicationSpec& spec) {
   options.bucket_bytes = 4 * BucketElements(spec);
   options.wire = spec.gradient_precision() == Precision::bf16 ? Wire::kBFloat16 : Wire::kFloat32;
   return options;
-}
-
-// A part of a step in rank order: as even as it goes, the first ranks take one more.
-std::vector<std::int64_t> RowsPerRank(std::int64_t images, int world_size) {
-  std::vector<std::int64_t> rows(static_cast<std::size_t>(world_size), images / world_size);
-  for (std::int64_t rank = 0; rank < images % world_size; ++rank) {
-    ++rows[static_cast<std::size_t>(rank)];
-  }
-  return rows;
 }
 
 Sampling SamplingOf(DataSpec::Order order) {
@@ -102,7 +94,7 @@ TrainingStep::TrainingStep(const JobSpec& spec, const ShardPlan& plan, Communica
       comm_(comm),
       timeline_(timeline),
       part_images_(TotalBatchSize(spec, comm.world_size()) / spec.train().accumulate()),
-      rows_(RowsPerRank(part_images_, comm.world_size())),
+      rows_(EvenParts(part_images_, comm.world_size())),
       first_row_(std::accumulate(rows_.begin(), rows_.begin() + comm.rank(), std::int64_t{0})),
       backbone_(OptionsOf(spec.model()), BackboneTraining(spec.model(), spec.communication(), comm),
                 spec.train().seed()),

@@ -13,6 +13,7 @@
 #include "common/plan/gpu_sizes.h"
 #include "common/plan/job_plan.h"
 #include "common/plan/training_memory.h"
+#include "tests/common/plan/small_network.h"
 
 namespace fr {
 namespace {
@@ -33,15 +34,6 @@ std::vector<std::string> Keys(const std::vector<MemoryItem>& items) {
 }
 
 using KeyList = std::vector<std::string>;
-
-// image [3, 8, 8] -> conv to 4 channels -> batch norm and activation -> flattened -> 2 values.
-Graph SmallNetwork() {
-  GraphBuilder b({3, 8, 8});
-  int x = b.Conv("conv", b.input(), {.out = 4, .kernel = {3, 3}, .padding = {1, 1}});
-  x = b.PRelu("act", b.BatchNorm("bn", x));
-  b.Linear("fc", b.Flatten("flat", x), 2, /*bias=*/true);
-  return b.Finish();
-}
 
 JobSpec SmallJob() {
   JobSpec spec;

@@ -7,6 +7,7 @@
 #include "common/plan/heap_model.h"
 #include "common/plan/job_plan.h"
 #include "common/plan/training_memory.h"
+#include "tests/common/plan/small_network.h"
 
 namespace fr {
 namespace {
@@ -62,15 +63,6 @@ TEST(HeapModel, TheHeapsEndGoesBackWhenMuchOfItIsFree) {
   EXPECT_GT(heap.resident(), 2 * kMiB);
   third.reset();
   EXPECT_EQ(heap.resident(), 0);
-}
-
-// image [3, 8, 8] -> conv to 4 channels -> batch norm and activation -> flattened -> 2 values.
-Graph SmallNetwork() {
-  GraphBuilder b({3, 8, 8});
-  int x = b.Conv("conv", b.input(), {.out = 4, .kernel = {3, 3}, .padding = {1, 1}});
-  x = b.PRelu("act", b.BatchNorm("bn", x));
-  b.Linear("fc", b.Flatten("flat", x), 2, /*bias=*/true);
-  return b.Finish();
 }
 
 TEST(TrainingMemory, KeepsWhatTheBackwardPassReads) {

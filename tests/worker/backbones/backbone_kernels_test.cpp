@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "common/base/random.h"
+#include "tests/worker/backbones/activation_formulas.h"
 
 namespace fr {
 namespace {
@@ -87,36 +88,6 @@ Values RandomValues(std::int64_t size, std::uint64_t seed, double deviation = 1,
   return values;
 }
 
-double Act(Activation activation, double v, double slope) {
-  switch (activation) {
-    case Activation::kNone:
-      return v;
-    case Activation::kRelu:
-      return v > 0 ? v : 0;
-    case Activation::kRelu6:
-      return v > 6 ? 6 : (v > 0 ? v : 0);
-    case Activation::kPrelu:
-      return v > 0 ? v : slope * v;
-  }
-  return v;
-}
-
-double Derivative(Activation activation, double v, double slope) {
-  switch (activation) {
-    case Activation::kNone:
-      return 1;
-    case Activation::kRelu:
-      return v > 0 ? 1 : 0;
-    case Activation::kRelu6:
-      return v > 0 && v < 6 ? 1 : 0;
-    case Activation::kPrelu:
-      return v > 0 ? 1 : slope;
-  }
-  return 1;
-}
-
-constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu, Activation::kRelu6,
-                                       Activation::kPrelu};
 // Less than any vector; parts of vectors; whole ones; blocks of them with a rest.
 constexpr std::int64_t kChannels[] = {1, 3, 10, 16, 24, 64, 83, 128};
 // More rows than one block of sums; a range that begins and ends inside.
@@ -216,7 +187,7 @@ TEST_P(BackboneKernelsTest, ForwardIsActivationOfAffineMap) {
           for (std::int64_t i = kBegin * channels; i < kEnd * channels; ++i) {
             const std::int64_t c = i % channels;
             const double v = x[i] * scale[c] + offset[c] + (with_residual ? residual[i] : 0);
-            const double expected = Act(activation, v, slope[c]);
+            const double expected = Activated(activation, v, slope[c]);
             ASSERT_NEAR(y[i], expected, y.Tolerance(expected));
             const double d = y[i] - shift[c];  // of what is stored
             expected_sum[c] += d;
@@ -282,7 +253,7 @@ TEST_P(BackboneKernelsTest, BackwardIsThatOfForward) {
         // The affine map as float32 has it: near zero its sign decides.
         const std::int64_t c = i % channels;
         const double v = std::fma(static_cast<float>(x[i]), scale[c], offset[c]);
-        return dy[i] * Derivative(activation, v, slope[c]);
+        return dy[i] * DerivativeOf(activation, v, slope[c]);
       };
       Sums sum_g(channels, 1);
       Sums sum_g_x(channels, 2);
@@ -405,8 +376,8 @@ TEST_P(BackboneKernelsTest, ActivationAloneIsExact) {
           EXPECT_TRUE(std::isnan(y[i])) << i;
           continue;
         }
-        EXPECT_EQ(y[i], Act(activation, x[i], 0.25)) << i;
-        EXPECT_EQ(dx[i], dy[i] * Derivative(activation, x[i], 0.25)) << i;
+        EXPECT_EQ(y[i], Activated(activation, x[i], 0.25)) << i;
+        EXPECT_EQ(dx[i], dy[i] * DerivativeOf(activation, x[i], 0.25)) << i;
       }
       EXPECT_EQ(y[1], activation == Activation::kRelu6 ? 6 : kInfinity);
     }

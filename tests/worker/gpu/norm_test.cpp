@@ -11,6 +11,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/worker/backbones/activation_formulas.h"
 #include "tests/worker/gpu/norm_values.h"
 #include "worker/gpu/kernels/kernels.h"
 
@@ -18,37 +19,6 @@ namespace fr {
 namespace {
 
 const GpuKernels& kernels = emulated_gpu::kKernels;
-
-constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu, Activation::kRelu6,
-                                       Activation::kPrelu};
-
-double Activated(Activation activation, double v, double slope) {
-  switch (activation) {
-    case Activation::kNone:
-      return v;
-    case Activation::kRelu:
-      return std::max(v, 0.0);
-    case Activation::kRelu6:
-      return std::min(std::max(v, 0.0), 6.0);
-    case Activation::kPrelu:
-      return v > 0 ? v : slope * v;
-  }
-  return NAN;
-}
-
-double DerivativeOf(Activation activation, double v, double slope) {
-  switch (activation) {
-    case Activation::kNone:
-      return 1;
-    case Activation::kRelu:
-      return v > 0 ? 1 : 0;
-    case Activation::kRelu6:
-      return v > 0 && v < 6 ? 1 : 0;
-    case Activation::kPrelu:
-      return v > 0 ? 1 : slope;
-  }
-  return NAN;
-}
 
 // Every value is exact(row, channel) as it is stored.
 template <class Exact>

@@ -1,8 +1,4 @@
-#include <utility>
-
-#include "worker/backbones/run/affine.h"
-#include "worker/backbones/run/rows.h"
-#include "worker/backbones/run/steps.h"
+#include "worker/backbones/run/norm_step.h"
 #include "worker/comm/communicator.h"
 #include "worker/gpu/gpu.h"
 #include "worker/gpu/gpu_kernels.h"
@@ -14,86 +10,36 @@ float* Floats(const at::Tensor& tensor) {
   return tensor.defined() ? tensor.mutable_data_ptr<float>() : nullptr;
 }
 
-// The formulas of NormStep (norm_step.cpp).
-class GpuNormStep : public Step {
+class GpuNormStep final : public NormStep {
  public:
   GpuNormStep(const Graph& graph, const NormNodes& nodes, const NetworkState& state,
               Communicator* comm)
-      : Step(NormInputs(graph, nodes), nodes.output, graph.node(nodes.norm).block),
-        gpu_(*ProcessGpu()),
-        comm_(comm),
-        epsilon_(graph.node(nodes.norm).epsilon),
-        channels_(graph.node(nodes.norm).shape[0]),
-        parameters_(state.Of(graph.node(nodes.norm))),
-        activation_(nodes.activation ? *ActivationOf(graph.node(*nodes.activation).op)
-                                     : Activation::kNone) {
-    if (activation_ == Activation::kPrelu) {
-      slope_ = state.Of(graph.node(*nodes.activation))[0];
-    }
+      : NormStep(graph, nodes, state, comm), gpu_(*ProcessGpu()) {
     const auto floats = at::TensorOptions(gpu_.device()).dtype(at::kFloat);
     vectors_ = at::zeros({kVectors, channels_}, floats);
     own_ = at::zeros({kGpuNormSums, channels_}, floats.dtype(at::kDouble));
     count_ = at::zeros({1}, floats.dtype(at::kDouble));
   }
 
-  void Forward(Tape& tape, const PassMode& mode) override {
-    x_ = AsRows(tape.value(inputs()[0]));
-    if (!mode.again) TakeStatistics(!mode.trial);
-    if (mode.again && mode.result_unused) return;
-    at::Tensor residual;
-    if (inputs().size() > 1) residual = AsRows(tape.value(inputs()[1]));
-    at::Tensor y = at::empty_like(x_);
-    NormForward work;
-    work.bf16 = Bf16();
-    work.activation = activation_;
-    work.channels = channels_;
-    work.x = x_.const_data_ptr();
-    work.residual = residual.defined() ? residual.const_data_ptr() : nullptr;
-    work.y = y.mutable_data_ptr();
-    work.scale = Vector(kScale);
-    work.offset = Vector(kOffset);
-    work.slope = Floats(slope_);
-    gpu_.kernels().norm_forward(work, Rows(), gpu_.stream());
-    tape.value(output()) = y;
-  }
-
-  void Backward(Tape& tape) override {
-    at::Tensor dy = AsRows(tape.TakeGradient(output()));
-    GpuNormBackwardSums sums;
-    NormBackward& work = sums.work;
-    work.bf16 = Bf16();
-    work.activation = activation_;
-    work.channels = channels_;
-    work.x = x_.const_data_ptr();
-    work.dy = dy.const_data_ptr();
-    work.scale = Vector(kScale);
-    work.offset = Vector(kOffset);
-    work.slope = Floats(slope_);
-    work.mean = Vector(kMean);
-    sums.rows = Rows();
-    at::Tensor partial = Partial(3);
-    sums.partial = Floats(partial);
-    sums.sums = own_.mutable_data_ptr<double>();
-    TakeGradients(sums);
-    InputGradient(tape, work);
-    if (inputs().size() > 1) tape.AddGradient(inputs()[1], std::move(dy));
-    x_.reset();
-  }
-
-  void Forget() override { x_.reset(); }
-
  private:
   enum : std::int64_t { kMean, kInverseStd, kScale, kOffset, kShift, kA, kB, kD, kVectors };
   static_assert(kVectors == kGpuNormVectors, "what common/plan/gpu_memory.cpp counts");
 
-  bool Bf16() const { return x_.scalar_type() == torch::kBFloat16; }
-  std::int64_t Rows() const { return x_.numel() / channels_; }
-  float* Vector(std::int64_t which) { return Floats(vectors_) + which * channels_; }
+  Vectors vectors() const override { return {Vector(kMean), Vector(kScale), Vector(kOffset)}; }
+
+  void NormForwardPass(const NormForward& work) override {
+    gpu_.kernels().norm_forward(work, Rows(), gpu_.stream());
+  }
+  void InputGradientPass(const NormBackward& work) override {
+    gpu_.kernels().norm_backward_input(work, Rows(), gpu_.stream());
+  }
+
+  float* Vector(std::int64_t which) const { return Floats(vectors_) + which * channels_; }
   at::Tensor Partial(std::int64_t kinds) const {
     return at::empty({GpuNormParts(Rows(), channels_), kinds, channels_}, vectors_.options());
   }
 
-  void TakeStatistics(bool update_running) {
+  void TakeStatistics(bool update_running) override {
     at::Tensor partial = Partial(2);
     GpuMoments moments;
     moments.bf16 = Bf16();
@@ -142,7 +88,9 @@ class GpuNormStep : public Step {
     gpu_.kernels().norm_statistics(*statistics, gpu_.stream());
   }
 
-  void TakeGradients(const GpuNormBackwardSums& sums) {
+  void TakeGradients(NormBackward* norm) override {
+    at::Tensor partial = Partial(kGpuNormSums);
+    const GpuNormBackwardSums sums{*norm, Rows(), Floats(partial), own_.mutable_data_ptr<double>()};
     const auto gradient = [](const at::Tensor& parameter) {
       return parameter.defined() ? Floats(parameter.grad()) : nullptr;
     };
@@ -160,49 +108,21 @@ class GpuNormStep : public Step {
     work.b = Vector(kB);
     work.d = Vector(kD);
     gpu_.kernels().norm_backward_sums(sums, comm_ == nullptr ? &work : nullptr, gpu_.stream());
-    if (comm_ == nullptr) return;
+    if (comm_ != nullptr) TakeGlobalGradients(&work);
+    norm->a = work.a;
+    norm->b = work.b;
+    norm->d = work.d;
+  }
+
+  void TakeGlobalGradients(GpuNormGradients* work) {
     at::Tensor all = own_.slice(0, 0, 2).clone();
     comm_->AllReduceSum(all);
-    work.all = all.const_data_ptr<double>();
-    work.count = count_.const_data_ptr<double>();
-    gpu_.kernels().norm_gradients(work, gpu_.stream());
-  }
-
-  void InputGradient(Tape& tape, NormBackward work) {
-    if (!NeedsGradient(inputs()[0])) return;
-    work.a = Vector(kA);
-    work.b = Vector(kB);
-    work.d = Vector(kD);
-    // What others gave x so far is summed on the way.
-    at::Tensor other = tape.TakeGradient(inputs()[0]);
-    at::Tensor dx;
-    if (other.defined() && MayWriteInto(other)) {
-      dx = other;
-    } else {
-      if (other.defined()) other = AsRows(other.to(x_.scalar_type()));
-      dx = at::empty_like(x_);
-    }
-    work.add = other.defined() ? other.const_data_ptr() : nullptr;
-    work.dx = dx.mutable_data_ptr();
-    gpu_.kernels().norm_backward_input(work, Rows(), gpu_.stream());
-    other.reset();
-    tape.AddGradient(inputs()[0], std::move(dx));
-  }
-
-  bool MayWriteInto(const at::Tensor& gradient) const {
-    return Tape::IsOwn(gradient) && gradient.is_contiguous(x_.suggest_memory_format()) &&
-           gradient.scalar_type() == x_.scalar_type();
+    work->all = all.const_data_ptr<double>();
+    work->count = count_.const_data_ptr<double>();
+    gpu_.kernels().norm_gradients(*work, gpu_.stream());
   }
 
   Gpu& gpu_;
-  Communicator* comm_;
-  double epsilon_;
-  std::int64_t channels_;
-  std::vector<at::Tensor> parameters_;
-  Activation activation_;
-  at::Tensor slope_;
-
-  at::Tensor x_;
   at::Tensor vectors_;  // [kVectors, channels] float32
   at::Tensor own_;      // [3, channels] float64: sums over this rank's rows
   at::Tensor count_;    // [1] float64: rows of all ranks, with `comm_`

@@ -1,274 +1,110 @@
-#include <cmath>
+#include "worker/backbones/run/norm_step.h"
+
+#include <utility>
 
 #include "worker/backbones/run/affine.h"
 #include "worker/backbones/run/rows.h"
-#include "worker/backbones/run/steps.h"
-#include "worker/comm/communicator.h"
 #include "worker/gpu/gpu.h"
 
 namespace fr {
 namespace {
 
-constexpr double kMomentum = 0.1;
-
-// Sums `values` over ranks.
-void SumOverRanks(std::vector<double>& values, Communicator* comm) {
-  if (comm == nullptr) return;
-  at::Tensor tensor =
-      at::from_blob(values.data(), {static_cast<std::int64_t>(values.size())}, torch::kFloat64);
-  comm->AllReduceSum(tensor);
-}
-
-// Of a batch, by channel, in float64.
-struct Statistics {
-  double count = 0;
-  std::vector<double> mean;
-  std::vector<double> variance;  // biased
-};
-
-// y = act(s x + o) + r with s = w i, o = b - m w i, m and i the batch's mean and inverse standard
-// deviation; g = dy act'(s x + o). With N rows,
-//   db = sum g      dw = i sum g (x - m)      dr = dy
-//   dx = w i (g - sum(g) / N - (x - m) i^2 sum(g (x - m)) / N)
-// where sums for dx run over all ranks, those for db and dw over this rank's images: gradients of
-// parameters are summed over ranks later.
-class NormStep : public Step {
- public:
-  NormStep(const Graph& graph, const NormNodes& nodes, const NetworkState& state,
-           Communicator* comm)
-      : Step(NormInputs(graph, nodes), nodes.output, graph.node(nodes.norm).block),
-        comm_(comm),
-        epsilon_(graph.node(nodes.norm).epsilon),
-        channels_(graph.node(nodes.norm).shape[0]),
-        parameters_(state.Of(graph.node(nodes.norm))),
-        activation_(nodes.activation ? *ActivationOf(graph.node(*nodes.activation).op)
-                                     : Activation::kNone) {
-    if (activation_ == Activation::kPrelu) {
-      slope_ = state.Of(graph.node(*nodes.activation))[0];
-    }
-  }
-
-  void Forward(Tape& tape, const PassMode& mode) override {
-    x_ = AsRows(tape.value(inputs()[0]));
-    if (!mode.again) TakeStatistics(!mode.trial);
-    if (mode.again && mode.result_unused) return;
-    at::Tensor residual;
-    if (inputs().size() > 1) residual = AsRows(tape.value(inputs()[1]));
-    at::Tensor y = at::empty_like(x_);
-    NormForward work;
-    work.bf16 = x_.scalar_type() == torch::kBFloat16;
-    work.activation = activation_;
-    work.channels = channels_;
-    work.x = x_.const_data_ptr();
-    work.residual = residual.defined() ? residual.const_data_ptr() : nullptr;
-    work.y = y.mutable_data_ptr();
-    work.scale = scale_.data();
-    work.offset = offset_.data();
-    work.slope = Slope();
-    at::parallel_for(0, Rows(), GrainRows(channels_), [&](std::int64_t begin, std::int64_t end) {
-      kernels_.norm_forward(work, begin, end, {});
-    });
-    tape.value(output()) = y;
-  }
-
-  void Backward(Tape& tape) override {
-    at::Tensor dy = AsRows(tape.TakeGradient(output()));
-    NormBackward work;
-    work.bf16 = x_.scalar_type() == torch::kBFloat16;
-    work.activation = activation_;
-    work.channels = channels_;
-    work.x = x_.const_data_ptr();
-    work.dy = dy.const_data_ptr();
-    work.scale = scale_.data();
-    work.offset = offset_.data();
-    work.slope = Slope();
-    work.mean = mean_.data();
-    std::vector<double> sums = GradientSumsOf(work);
-    AddParameterGradients(sums);
-    sums.resize(static_cast<std::size_t>(2 * channels_));
-    SumOverRanks(sums, comm_);
-    InputGradient(tape, work, sums);
-    if (inputs().size() > 1) tape.AddGradient(inputs()[1], std::move(dy));
-    x_.reset();
-  }
-
-  void Forget() override { x_.reset(); }
-
- private:
-  std::int64_t Rows() const { return x_.numel() / channels_; }
-  const float* Slope() const { return slope_.defined() ? slope_.const_data_ptr<float>() : nullptr; }
-
-  void TakeStatistics(bool update_running) {
-    const Statistics statistics = BatchStatistics();
-    count_ = std::max(statistics.count, 1.0);
-    const float* weight = parameters_[0].const_data_ptr<float>();
-    const float* bias = parameters_[1].const_data_ptr<float>();
-    const auto channels = static_cast<std::size_t>(channels_);
-    for (auto* vector : {&mean_, &scale_, &offset_}) vector->resize(channels);
-    inverse_std_.resize(channels);
-    for (std::size_t c = 0; c < channels; ++c) {
-      inverse_std_[c] = 1 / std::sqrt(statistics.variance[c] + epsilon_);
-      const double scale = weight[c] * inverse_std_[c];
-      mean_[c] = static_cast<float>(statistics.mean[c]);
-      scale_[c] = static_cast<float>(scale);
-      offset_[c] = static_cast<float>(bias[c] - statistics.mean[c] * scale);
-    }
-    // A rank may have no images, where its statistics are its own.
-    if (update_running && statistics.count > 0) UpdateRunning(statistics);
-  }
-
-  // Mean and variance over the rows of all ranks: the ranks' means first, then the squares around
-  // the common one (Chan et al.), for E[x^2] - E[x]^2 would cancel.
-  Statistics BatchStatistics() const {
-    const std::int64_t rows = Rows();
-    const auto channels = static_cast<std::size_t>(channels_);
-    const std::vector<float> shift = FirstRow();
-    Moments work;
-    work.bf16 = x_.scalar_type() == torch::kBFloat16;
-    work.channels = channels_;
-    work.x = x_.const_data_ptr();
-    work.shift = shift.data();
-    const std::vector<double> local =
-        SumOverRows(rows, GrainRows(channels_), 2 * channels_,
-                    [&](std::int64_t begin, std::int64_t end, double* sums) {
-                      kernels_.moments(work, begin, end, {sums, sums + channels_});
-                    });
-    const auto own = static_cast<double>(rows);
-    std::vector<double> sums(channels + 1);  // of x, by channel; rows
-    for (std::size_t c = 0; c < channels; ++c) sums[c] = local[c] + own * shift[c];
-    sums[channels] = own;
-    SumOverRanks(sums, comm_);
-    Statistics statistics;
-    statistics.count = sums[channels];
-    const double count = std::max(statistics.count, 1.0);
-    statistics.mean.resize(channels);
-    statistics.variance.resize(channels);
-    for (std::size_t c = 0; c < channels; ++c) {
-      statistics.mean[c] = sums[c] / count;
-      const double from_shift = statistics.mean[c] - shift[c];
-      statistics.variance[c] =
-          local[channels + c] - 2 * from_shift * local[c] + own * from_shift * from_shift;
-    }
-    SumOverRanks(statistics.variance, comm_);
-    for (double& variance : statistics.variance) {
-      variance = std::max(variance / count, 0.0);
-    }
-    return statistics;
-  }
-
-  // As good a guess of the mean as any: differences to it are small.
-  std::vector<float> FirstRow() const {
-    if (x_.numel() == 0) return std::vector<float>(static_cast<std::size_t>(channels_), 0.0F);
-    const at::Tensor pixel = x_.dim() == 4 ? x_.select(0, 0).select(1, 0).select(1, 0) : x_[0];
-    const at::Tensor first = pixel.to(torch::kFloat32).contiguous();
-    const float* data = first.const_data_ptr<float>();
-    return {data, data + channels_};
-  }
-
-  void UpdateRunning(const Statistics& statistics) {
-    const double unbiased = statistics.count / std::max(statistics.count - 1, 1.0);
-    auto* mean = parameters_[2].mutable_data_ptr<float>();
-    auto* variance = parameters_[3].mutable_data_ptr<float>();
-    for (std::size_t c = 0; c < statistics.mean.size(); ++c) {
-      const auto sample_variance = static_cast<float>(statistics.variance[c] * unbiased);
-      // One batch that is not finite would stay in the means for ever.
-      if (!std::isfinite(sample_variance)) continue;
-      mean[c] += static_cast<float>(kMomentum * (statistics.mean[c] - mean[c]));
-      variance[c] +=
-          static_cast<float>(kMomentum * (statistics.variance[c] * unbiased - variance[c]));
-    }
-    *parameters_[4].mutable_data_ptr<std::int64_t>() += 1;
-  }
-
-  // g, g (x - mean) and, with PReLU, the slopes' gradients: [2 or 3][channels] over own rows.
-  std::vector<double> GradientSumsOf(const NormBackward& work) const {
-    const std::int64_t kinds = slope_.defined() ? 3 : 2;
-    return SumOverRows(
-        Rows(), GrainRows(channels_), kinds * channels_,
-        [&](std::int64_t begin, std::int64_t end, double* sums) {
-          double* slope = kinds == 3 ? sums + 2 * channels_ : nullptr;
-          kernels_.norm_backward_sums(work, begin, end, {sums, sums + channels_, slope});
-        });
-  }
-
-  void AddParameterGradients(const std::vector<double>& sums) {
-    const auto add = [&](const at::Tensor& parameter, const double* values, const double* factors) {
-      if (!parameter.grad().defined()) return;
-      auto* gradient = parameter.grad().mutable_data_ptr<float>();
-      for (std::int64_t c = 0; c < channels_; ++c) {
-        gradient[c] += static_cast<float>(values[c] * (factors == nullptr ? 1.0 : factors[c]));
-      }
-    };
-    add(parameters_[0], sums.data() + channels_, inverse_std_.data());
-    add(parameters_[1], sums.data(), nullptr);
-    if (slope_.defined()) add(slope_, sums.data() + 2 * channels_, nullptr);
-  }
-
-  void InputGradient(Tape& tape, NormBackward work, const std::vector<double>& sums) {
-    if (!NeedsGradient(inputs()[0])) return;
-    const auto channels = static_cast<std::size_t>(channels_);
-    std::vector<float> a(channels);
-    std::vector<float> b(channels);
-    std::vector<float> d(channels);
-    const float* weight = parameters_[0].const_data_ptr<float>();
-    for (std::size_t c = 0; c < channels; ++c) {
-      const double i = inverse_std_[c];
-      const double slope = weight[c] * i * i * i * sums[channels + c] / count_;
-      a[c] = static_cast<float>(weight[c] * i);
-      b[c] = static_cast<float>(-slope);
-      d[c] = static_cast<float>(slope * mean_[c] - weight[c] * i * sums[c] / count_);
-    }
-    work.a = a.data();
-    work.b = b.data();
-    work.d = d.data();
-    // What others gave x so far is summed on the way.
-    at::Tensor other = tape.TakeGradient(inputs()[0]);
-    at::Tensor dx;
-    if (other.defined()) {
-      const bool in_place = Tape::IsOwn(other) && other.is_contiguous(x_.suggest_memory_format()) &&
-                            other.scalar_type() == x_.scalar_type();
-      if (!in_place) other = AsRows(other.to(x_.scalar_type()));
-      work.add = other.const_data_ptr();
-      dx = in_place ? other : at::empty_like(x_);
-    } else {
-      dx = at::empty_like(x_);
-    }
-    work.dx = dx.mutable_data_ptr();
-    at::parallel_for(0, Rows(), GrainRows(channels_), [&](std::int64_t begin, std::int64_t end) {
-      kernels_.norm_backward_input(work, begin, end);
-    });
-    other.reset();
-    tape.AddGradient(inputs()[0], std::move(dx));
-  }
-
-  const BackboneKernels& kernels_ = SelectBackboneKernels();
-  Communicator* comm_;
-  double epsilon_;
-  std::int64_t channels_;
-  std::vector<at::Tensor> parameters_;
-  Activation activation_;
-  at::Tensor slope_;
-
-  at::Tensor x_;
-  double count_ = 0;  // rows of all ranks
-  std::vector<float> mean_;
-  std::vector<float> scale_;
-  std::vector<float> offset_;
-  std::vector<double> inverse_std_;
-};
-
-}  // namespace
-
-std::vector<int> NormInputs(const Graph& graph, const NormNodes& nodes) {
+std::vector<int> InputsOf(const Graph& graph, const NormNodes& nodes) {
   std::vector<int> inputs = {graph.node(nodes.norm).inputs[0]};
   if (nodes.residual) inputs.push_back(*nodes.residual);
   return inputs;
 }
 
+}  // namespace
+
+NormStep::NormStep(const Graph& graph, const NormNodes& nodes, const NetworkState& state,
+                   Communicator* comm)
+    : Step(InputsOf(graph, nodes), nodes.output, graph.node(nodes.norm).block),
+      comm_(comm),
+      epsilon_(graph.node(nodes.norm).epsilon),
+      channels_(graph.node(nodes.norm).shape[0]),
+      parameters_(state.Of(graph.node(nodes.norm))),
+      activation_(nodes.activation ? *ActivationOf(graph.node(*nodes.activation).op)
+                                   : Activation::kNone) {
+  if (activation_ == Activation::kPrelu) {
+    slope_ = state.Of(graph.node(*nodes.activation))[0];
+  }
+}
+
+const float* NormStep::Slope() const {
+  return slope_.defined() ? slope_.const_data_ptr<float>() : nullptr;
+}
+
+void NormStep::Forward(Tape& tape, const PassMode& mode) {
+  x_ = AsRows(tape.value(inputs()[0]));
+  if (!mode.again) TakeStatistics(!mode.trial);
+  if (mode.again && mode.result_unused) return;
+  at::Tensor residual;
+  if (inputs().size() > 1) residual = AsRows(tape.value(inputs()[1]));
+  at::Tensor y = at::empty_like(x_);
+  NormForward work;
+  work.bf16 = Bf16();
+  work.activation = activation_;
+  work.channels = channels_;
+  work.x = x_.const_data_ptr();
+  work.residual = residual.defined() ? residual.const_data_ptr() : nullptr;
+  work.y = y.mutable_data_ptr();
+  work.scale = vectors().scale;
+  work.offset = vectors().offset;
+  work.slope = Slope();
+  NormForwardPass(work);
+  tape.value(output()) = y;
+}
+
+void NormStep::Backward(Tape& tape) {
+  at::Tensor dy = AsRows(tape.TakeGradient(output()));
+  NormBackward work = BackwardWork(dy);
+  TakeGradients(&work);
+  if (NeedsGradient(inputs()[0])) InputGradient(tape, work);
+  if (inputs().size() > 1) tape.AddGradient(inputs()[1], std::move(dy));
+  x_.reset();
+}
+
+NormBackward NormStep::BackwardWork(const at::Tensor& dy) const {
+  NormBackward work;
+  work.bf16 = Bf16();
+  work.activation = activation_;
+  work.channels = channels_;
+  work.x = x_.const_data_ptr();
+  work.dy = dy.const_data_ptr();
+  work.scale = vectors().scale;
+  work.offset = vectors().offset;
+  work.slope = Slope();
+  work.mean = vectors().mean;
+  return work;
+}
+
+void NormStep::InputGradient(Tape& tape, NormBackward work) {
+  // What others gave x so far is summed on the way.
+  at::Tensor other = tape.TakeGradient(inputs()[0]);
+  at::Tensor dx;
+  if (other.defined() && MayWriteInto(other)) {
+    dx = other;
+  } else {
+    if (other.defined()) other = AsRows(other.to(x_.scalar_type()));
+    dx = at::empty_like(x_);
+  }
+  work.add = other.defined() ? other.const_data_ptr() : nullptr;
+  work.dx = dx.mutable_data_ptr();
+  InputGradientPass(work);
+  other.reset();
+  tape.AddGradient(inputs()[0], std::move(dx));
+}
+
+bool NormStep::MayWriteInto(const at::Tensor& gradient) const {
+  return Tape::IsOwn(gradient) && gradient.is_contiguous(x_.suggest_memory_format()) &&
+         gradient.scalar_type() == x_.scalar_type();
+}
+
 std::unique_ptr<Step> MakeNormStep(const Graph& graph, const NormNodes& nodes,
                                    const NetworkState& state, Communicator* comm) {
-  if (ProcessGpu() != nullptr) return MakeGpuNormStep(graph, nodes, state, comm);
-  return std::make_unique<NormStep>(graph, nodes, state, comm);
+  return ProcessGpu() == nullptr ? MakeCpuNormStep(graph, nodes, state, comm)
+                                 : MakeGpuNormStep(graph, nodes, state, comm);
 }
 
 }  // namespace fr

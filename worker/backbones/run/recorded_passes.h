@@ -29,10 +29,6 @@ class RecordedPasses {
   void Backward(const at::Tensor& embedding_gradients, const GradientsReady& ready);
 
  private:
-  struct FlatRange {
-    std::int64_t begin = 0;
-    std::int64_t end = 0;
-  };
   struct Segment {
     std::size_t begin = 0;  // steps of the plan
     std::size_t end = 0;

@@ -16,13 +16,6 @@ namespace fr {
 std::unique_ptr<Step> MakeNormStep(const Graph& graph, const NormNodes& nodes,
                                    const NetworkState& state, Communicator* comm);
 
-// The same on the process's GPU, where the vectors by channel stay: nothing waits for the
-// processor.
-std::unique_ptr<Step> MakeGpuNormStep(const Graph& graph, const NormNodes& nodes,
-                                      const NetworkState& state, Communicator* comm);
-// What either reads: the norm's input, and the residual where there is one.
-std::vector<int> NormInputs(const Graph& graph, const NormNodes& nodes);
-
 // A convolution: depthwise and paired ones (groups of two channels) by kernels of our own, the rest
 // by LibTorch's (oneDNN). Gradients of weights are added in float32.
 std::unique_ptr<Step> MakeConvStep(const Graph& graph, int node, const NetworkState& state);

@@ -35,6 +35,12 @@ struct TrainingOptions {
   std::int64_t graph_elements = std::int64_t{25} << 18;
 };
 
+// Elements [begin, end) of the flat gradients.
+struct FlatRange {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
 // Told that elements [begin, end) of the flat gradients (FlatParameters) are final.
 using GradientsReady = std::function<void(std::int64_t begin, std::int64_t end)>;
 
@@ -81,12 +87,6 @@ class TrainingPlan {
 
  private:
   struct Block;
-
-  // Elements [begin, end) of the flat gradients.
-  struct FlatRange {
-    std::int64_t begin = 0;
-    std::int64_t end = 0;
-  };
 
   void MakeSteps(const Graph& graph, const NetworkState& state);
   // The step that is made next uses the node's parameters.

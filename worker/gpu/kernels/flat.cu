@@ -6,7 +6,8 @@
 namespace fr::FR_GPU {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * 32;
 
 // A block for each piece.
 FR_KERNEL(kThreads, 4) MomentumKernel(const GpuMomentumPass work) {
@@ -53,19 +54,8 @@ FR_KERNEL(kThreads, 4) MoveTowardsKernel(const MoveTowardsWork work) {
   if (i < work.size) work.average[i] += work.share * (work.w[i] - work.average[i]);
 }
 
-// Of all threads of the block, in the first one.
-FR_DEVICE double BlockSum(double value, double* shared) {
-  value = WarpSum(value);
-  if (simt::ThreadX() % 32 == 0) shared[simt::ThreadX() / 32] = value;
-  simt::SyncThreads();
-  double sum = 0;
-  if (simt::ThreadX() == 0) {
-    for (int warp = 0; warp < kThreads / 32; ++warp) sum += shared[warp];
-  }
-  simt::SyncThreads();
-  return sum;
-}
-constexpr int kSumShared = kThreads / 32 * static_cast<int>(sizeof(double));
+// Of BlockSum.
+constexpr int kSumShared = kWarps * static_cast<int>(sizeof(double));
 
 struct SumSquaresWork {
   const float* x;
@@ -82,7 +72,7 @@ FR_KERNEL(kThreads, 4) SumSquaresKernel(const SumSquaresWork work) {
     const auto value = static_cast<double>(work.x[i]);
     sum += value * value;
   }
-  sum = BlockSum(sum, reinterpret_cast<double*>(simt::Shared()));
+  sum = BlockSum<kWarps>(sum, simt::Shared());
   if (simt::ThreadX() == 0) work.parts[simt::BlockX()] = sum;
 }
 
@@ -104,9 +94,8 @@ FR_KERNEL(kThreads, 4) PieceSquaresKernel(const PieceSquaresWork work) {
     of_a += a * a;
     of_b += b * b;
   }
-  auto* shared = reinterpret_cast<double*>(simt::Shared());
-  of_a = BlockSum(of_a, shared);
-  of_b = BlockSum(of_b, shared);
+  of_a = BlockSum<kWarps>(of_a, simt::Shared());
+  of_b = BlockSum<kWarps>(of_b, simt::Shared());
   if (simt::ThreadX() != 0) return;
   work.squares[2 * piece] = of_a;
   work.squares[2 * piece + 1] = of_b;
@@ -123,8 +112,6 @@ FR_KERNEL(kThreads, 4) PixelsKernel(const GpuPixels work) {
   }
 }
 
-simt::Grid ElementGrid(std::int64_t size) { return {BlocksFor(size, kThreads), 1, 1}; }
-
 }  // namespace
 
 void MomentumPass(const GpuMomentumPass& work, GpuStream stream) {
@@ -138,7 +125,7 @@ void AdamPass(const GpuAdamPass& work, GpuStream stream) {
 
 void MoveTowards(float* average, const float* w, std::int64_t size, float share, GpuStream stream) {
   simt::Launch("move_towards", MoveTowardsKernel, MoveTowardsWork{average, w, size, share},
-               ElementGrid(size), kThreads, 0, stream);
+               ElementGrid(size, kThreads), kThreads, 0, stream);
 }
 
 void SumSquares(const float* x, std::int64_t size, double* parts, GpuStream stream) {
@@ -153,7 +140,7 @@ void PieceSquares(const GpuPieces& pieces, const float* a, const float* b, doubl
 }
 
 void Pixels(const GpuPixels& work, GpuStream stream) {
-  simt::Launch("pixels", PixelsKernel, work, ElementGrid(work.size), kThreads, 0, stream);
+  simt::Launch("pixels", PixelsKernel, work, ElementGrid(work.size, kThreads), kThreads, 0, stream);
 }
 
 }  // namespace fr::FR_GPU

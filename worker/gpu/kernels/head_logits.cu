@@ -153,7 +153,7 @@ FR_DEVICE void HideTargets(const GpuLogits& work, const Block& block) {
 }
 
 FR_DEVICE Block LogitsOf(const GpuLogits& work, char* shared) {
-  const int block_rows = kSide / work.sub_centers * work.sub_centers;
+  const auto block_rows = static_cast<int>(GpuBlockRows(work.sub_centers));
   Block block;
   block.z = reinterpret_cast<float*>(shared);
   block.first_row = simt::BlockX() * block_rows;
@@ -166,37 +166,45 @@ FR_DEVICE Block LogitsOf(const GpuLogits& work, char* shared) {
   return block;
 }
 
-// Rows of the block that the thread's half of them has, for passes down a column.
-struct HalfRows {
-  int begin;
+// The thread's share of a pass down the columns: half of one.
+struct HalfColumn {
+  int column;
+  int half;
+  int begin;  // rows of the block
   int end;
+  std::int64_t sample;
+  Rule rule;
 };
-FR_DEVICE HalfRows OwnHalf(const Block& block) {
+FR_DEVICE HalfColumn OwnHalf(const GpuLogits& work, const Block& block) {
+  const int column = simt::ThreadX() % kSide;
+  const int half = simt::ThreadX() / kSide;
   const int middle = block.rows / 2;
-  return simt::ThreadX() < kSide ? HalfRows{0, middle} : HalfRows{middle, block.rows};
+  const std::int64_t sample = block.first_sample + column;
+  return {column,
+          half,
+          half == 0 ? 0 : middle,
+          half == 0 ? middle : block.rows,
+          sample,
+          RuleOf(work.rule, sample, work.x.rows)};
 }
 
 // Largest logit and sum of exp(logit - largest) of each column.
 FR_DEVICE void SumColumns(const GpuSoftmax& work, const Block& block, Vectors& vectors) {
-  const int column = simt::ThreadX() % kSide;
-  const int own = simt::ThreadX() / kSide;
-  const std::int64_t sample = block.first_sample + column;
+  const auto [column, half, begin, end, sample, rule] = OwnHalf(work.logits, block);
   const std::int64_t samples = work.logits.x.rows;
-  const Rule rule = RuleOf(work.logits.rule, sample, samples);
-  const HalfRows rows = OwnHalf(block);
   float largest = kNoLogit;
-  for (int i = rows.begin; i < rows.end; ++i) {
+  for (int i = begin; i < end; ++i) {
     largest = fmaxf(largest, rule.Logit(block.z[i * kStride + column]));
   }
   float sum = 0;
-  for (int i = rows.begin; i < rows.end; ++i) {
+  for (int i = begin; i < end; ++i) {
     const float logit = rule.Logit(block.z[i * kStride + column]);
     sum += logit <= kNoLogit ? 0.0F : expf(logit - largest);
   }
-  vectors.half[0][own][column] = largest;
-  vectors.half[1][own][column] = sum;
+  vectors.half[0][half][column] = largest;
+  vectors.half[1][half][column] = sum;
   simt::SyncThreads();
-  if (own == 0 && sample < samples) {
+  if (half == 0 && sample < samples) {
     const float other = vectors.half[0][1][column];
     const float both = fmaxf(largest, other);
     const std::int64_t at = simt::BlockX() * samples + sample;
@@ -245,11 +253,8 @@ FR_DEVICE void FindBins(const GpuSoftmax& work, const Block& block, Vectors& vec
 // Adds the block's probabilities, at most, to the bins. Whole numbers, rounded up: their sum is the
 // same in whatever order blocks come, and an upper bound.
 FR_DEVICE void AddMass(const GpuSoftmax& work, const Block& block, const Vectors& vectors) {
-  const int column = simt::ThreadX() % kSide;
-  const std::int64_t sample = block.first_sample + column;
+  const auto [column, half, begin, end, sample, rule] = OwnHalf(work.logits, block);
   if (sample >= work.logits.batch) return;
-  const Rule rule = RuleOf(work.logits.rule, sample, work.logits.x.rows);
-  const HalfRows rows = OwnHalf(block);
   const float reference = vectors.column[0][column];
   int bin = -1;
   float mass = 0;
@@ -258,7 +263,7 @@ FR_DEVICE void AddMass(const GpuSoftmax& work, const Block& block, const Vectors
     simt::AtomicAdd(work.bounds.mass + bin * work.logits.x.rows + sample,
                     static_cast<unsigned long long>(ceil(mass * kMassUnits)));
   };
-  for (int i = rows.begin; i < rows.end; ++i) {
+  for (int i = begin; i < end; ++i) {
     if (vectors.bin[i] != bin) {
       flush();
       bin = vectors.bin[i];
@@ -286,19 +291,15 @@ FR_KERNEL(kProductThreads, 2) SoftmaxKernel(const GpuSoftmax work) {
 }
 
 FR_DEVICE void SumProbabilities(const GpuCoefficients& work, const Block& block, Vectors& vectors) {
-  const int column = simt::ThreadX() % kSide;
-  const int own = simt::ThreadX() / kSide;
-  const std::int64_t sample = block.first_sample + column;
+  const auto [column, half, begin, end, sample, rule] = OwnHalf(work.logits, block);
   const std::int64_t samples = work.logits.x.rows;
-  const Rule rule = RuleOf(work.logits.rule, sample, samples);
-  const HalfRows rows = OwnHalf(block);
   float mass = 0;
-  for (int i = rows.begin; i < rows.end; ++i) {
+  for (int i = begin; i < end; ++i) {
     mass += expf(rule.Logit(block.z[i * kStride + column]) - vectors.column[0][column]);
   }
-  vectors.half[0][own][column] = mass;
+  vectors.half[0][half][column] = mass;
   simt::SyncThreads();
-  if (own == 0 && sample < samples) {
+  if (half == 0 && sample < samples) {
     work.mass[simt::BlockX() * samples + sample] = mass + vectors.half[0][1][column];
   }
   simt::SyncThreads();
@@ -391,8 +392,8 @@ FR_KERNEL(kProductThreads, 2) CoefficientsKernel(const GpuCoefficients work) {
 }
 
 simt::Grid GridOf(const GpuLogits& logits) {
-  return {BlocksFor(logits.tile.rows, GpuBlockRows(logits.sub_centers)),
-          BlocksFor(logits.x.rows, kSide), 1};
+  return {GpuBlocks(logits.tile.rows, GpuBlockRows(logits.sub_centers)),
+          GpuBlocks(logits.x.rows, kSide), 1};
 }
 
 // A block for the samples of 32 lanes; its warps share the tile's blocks out among them.
@@ -447,7 +448,7 @@ void Coefficients(const GpuCoefficients& work, GpuStream stream) {
 }
 
 void MergeSoftmax(const GpuSoftmaxMerge& work, GpuStream stream) {
-  simt::Launch("merge_softmax", MergeKernel, work, {BlocksFor(work.samples, 32), 1, 1},
+  simt::Launch("merge_softmax", MergeKernel, work, {GpuBlocks(work.samples, 32), 1, 1},
                kMergeWarps * 32, kMergeWarps * 32 * 2 * static_cast<int>(sizeof(double)), stream);
 }
 

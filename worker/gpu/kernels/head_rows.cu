@@ -8,8 +8,6 @@
 namespace fr::FR_GPU {
 namespace {
 
-// A row this short has no direction: its logits are those of a longer one in the same direction.
-constexpr float kMinNorm = 1e-12F;
 // Kernels with a warp for each row.
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * 32;
@@ -17,7 +15,7 @@ constexpr int kThreads = kWarps * 32;
 FR_DEVICE std::int64_t OwnRow() { return simt::BlockX() * kWarps + simt::ThreadX() / 32; }
 FR_DEVICE int Lane() { return simt::ThreadX() % 32; }
 
-simt::Grid RowGrid(std::int64_t rows) { return {BlocksFor(rows, kWarps), 1, 1}; }
+simt::Grid RowGrid(std::int64_t rows) { return {GpuBlocks(rows, kWarps), 1, 1}; }
 
 FR_KERNEL(kThreads, 4) NarrowRowsKernel(const GpuNarrowRows work) {
   const std::int64_t i = OwnRow();
@@ -34,7 +32,7 @@ FR_KERNEL(kThreads, 4) NarrowRowsKernel(const GpuNarrowRows work) {
   }
   squares = WarpSum(squares);
   if (!there || Lane() != 0) return;
-  const float inverse = work.normalised ? 1 / fmaxf(sqrtf(squares), kMinNorm) : 1.0F;
+  const float inverse = work.normalised ? 1 / fmaxf(sqrtf(squares), kMinRowNorm) : 1.0F;
   work.factor[i] = work.scale * inverse;
   work.inverse_norm[i] = inverse;
 }
@@ -49,9 +47,11 @@ struct NarrowWork {
 FR_KERNEL(kThreads, 4) NarrowKernel(const NarrowWork work) {
   const std::int64_t i = OwnRow();
   if (i >= work.out.rows) return;
-  for (std::int64_t c = Lane(); c < work.out.columns; c += 32) {
-    const bool there = i < work.rows && c < work.columns_in;
-    StorePlanes(work.out, i * work.out.columns + c, there ? work.x[i * work.columns_in + c] : 0.0F);
+  const auto value = [&](std::int64_t c) {
+    return i < work.rows && c < work.columns_in ? work.x[i * work.columns_in + c] : 0.0F;
+  };
+  for (std::int64_t c = 2 * Lane(); c < work.out.columns; c += 64) {
+    StorePlanes(work.out, i * work.out.columns + c, value(c), value(c + 1));
   }
 }
 
@@ -79,7 +79,7 @@ FR_KERNEL(kThreads, 4) TargetLogitsKernel(const GpuTargetLogits work) {
     double z = WarpSum(product) * work.scale;
     w_squares = WarpSum(w_squares);
     x_squares = WarpSum(x_squares);
-    const auto shortest = static_cast<double>(kMinNorm);
+    const auto shortest = static_cast<double>(kMinRowNorm);
     if (work.normalised_rows) z /= fmax(sqrt(w_squares), shortest);
     if (work.unit_samples) z /= fmax(sqrt(x_squares), shortest);
     if (there && work.bias != nullptr) z += static_cast<double>(work.bias[row]);
@@ -140,22 +140,6 @@ FR_KERNEL(kThreads, 4) RowSumsKernel(const GpuRowSums work) {
   }
 }
 
-// By g beyond the weight decay, which is the rule's.
-FR_DEVICE void MoveAt(const GpuRowState& state, const RowUpdate& update, std::int64_t place,
-                      float g) {
-  if (update.kind == RowUpdate::Kind::kAccumulate) {
-    state.gradient[place] += g;
-    return;
-  }
-  float w = state.w[place];
-  float first = state.first[place];
-  float second = state.second == nullptr ? 0.0F : state.second[place];
-  MoveWeight(update, update.decay, update.gain, g, &w, &first, &second);
-  state.w[place] = w;
-  state.first[place] = first;
-  if (state.second != nullptr) state.second[place] = second;
-}
-
 struct alignas(8) Two {
   float v[2];
 };
@@ -163,12 +147,10 @@ FR_DEVICE Two& TwoAt(float* values, std::int64_t place) {
   return *reinterpret_cast<Two*>(values + place);
 }
 
-// Two neighbours at once, by their products less `radial` times themselves: this is what all of the
-// head's weights go through in every step, and memory is its price.
+// Two neighbours at once, by g beyond the weight decay, which is the rule's: this is what all of
+// the head's weights go through in every step, and memory is its price.
 FR_DEVICE void MoveTwoAt(const GpuRowState& state, const RowUpdate& update, std::int64_t place,
-                         const float* product, float radial) {
-  Two w = TwoAt(state.w, place);
-  const Two g = {{product[0] - radial * w.v[0], product[1] - radial * w.v[1]}};
+                         const Two& g) {
   if (update.kind == RowUpdate::Kind::kAccumulate) {
     Two sum = TwoAt(state.gradient, place);
     sum.v[0] += g.v[0];
@@ -176,6 +158,7 @@ FR_DEVICE void MoveTwoAt(const GpuRowState& state, const RowUpdate& update, std:
     TwoAt(state.gradient, place) = sum;
     return;
   }
+  Two w = TwoAt(state.w, place);
   Two first = TwoAt(state.first, place);
   Two second = {{0, 0}};
   if (state.second != nullptr) second = TwoAt(state.second, place);
@@ -208,7 +191,11 @@ FR_KERNEL(kProductThreads, 2) RowProductsKernel(const GpuRowProducts work) {
       for (int n = 0; n < 4; ++n) {
         const std::int64_t column = first_column + Product::ColumnOf(n);
         if (column >= work.tile.columns) continue;
-        MoveTwoAt(work.state, work.update, row + column, &product.value[m][n][2 * half], radial);
+        const std::int64_t place = row + column;
+        const Two w = TwoAt(work.state.w, place);
+        const float* sum = &product.value[m][n][2 * half];
+        MoveTwoAt(work.state, work.update, place,
+                  {{sum[0] - radial * w.v[0], sum[1] - radial * w.v[1]}});
       }
     }
   }
@@ -218,14 +205,14 @@ FR_KERNEL(kThreads, 4) MoveRowsKernel(const GpuRowMoves work) {
   const std::int64_t i = OwnRow();
   if (i >= work.tile.rows) return;
   const std::int64_t row = RowAt(work.tile, i);
-  for (std::int64_t c = Lane(); c < work.tile.columns; c += 32) {
+  for (std::int64_t c = 2 * Lane(); c < work.tile.columns; c += 64) {
     const std::int64_t place = row * work.tile.columns + c;
-    float g = 0;
+    Two g = {{0, 0}};
     if (work.accumulated) {
-      g = work.state.gradient[place];
-      work.state.gradient[place] = 0;
+      g = TwoAt(work.state.gradient, place);
+      TwoAt(work.state.gradient, place) = {{0, 0}};
     }
-    MoveAt(work.state, work.update, place, g);
+    MoveTwoAt(work.state, work.update, place, g);
   }
   if (work.state.bias == nullptr || Lane() != 0) return;
   float g = 0;
@@ -239,8 +226,7 @@ FR_KERNEL(kThreads, 4) MoveRowsKernel(const GpuRowMoves work) {
 FR_KERNEL(kProductThreads, 2) EmbeddingGradientsKernel(const GpuEmbeddingGradients work) {
   const std::int64_t first_sample = simt::BlockX() * kSide;
   const std::int64_t first_column = simt::BlockY() * kSide;
-  const std::int64_t each =
-      ((work.g.rows + work.splits - 1) / work.splits + kSlice - 1) / kSlice * kSlice;
+  const std::int64_t each = GpuRounded(GpuBlocks(work.g.rows, work.splits), kSlice);
   const std::int64_t begin = simt::BlockZ() * each;
   const std::int64_t end = begin + each < work.g.rows ? begin + each : work.g.rows;
   if (begin >= end) return;
@@ -286,8 +272,6 @@ FR_KERNEL(kThreads, 4) SampleKernel(const GpuSample work) {
   work.takes_part[i] = draw < work.limit ? 1 : 0;
 }
 
-simt::Grid ElementGrid(std::int64_t size) { return {BlocksFor(size, kThreads), 1, 1}; }
-
 }  // namespace
 
 void NarrowRows(const GpuNarrowRows& work, GpuStream stream) {
@@ -310,12 +294,13 @@ void RowSquares(const GpuRowSquares& work, GpuStream stream) {
 }
 
 void RowSums(const GpuRowSums& work, GpuStream stream) {
-  simt::Launch("row_sums", RowSumsKernel, work, ElementGrid(work.tile.rows), kThreads, 0, stream);
+  simt::Launch("row_sums", RowSumsKernel, work, ElementGrid(work.tile.rows, kThreads), kThreads, 0,
+               stream);
 }
 
 void RowProducts(const GpuRowProducts& work, GpuStream stream) {
   simt::Launch("row_products", RowProductsKernel, work,
-               {BlocksFor(work.tile.rows, kSide), BlocksFor(work.tile.columns, kSide), 1},
+               {GpuBlocks(work.tile.rows, kSide), GpuBlocks(work.tile.columns, kSide), 1},
                kProductThreads, kProductShared, stream);
 }
 
@@ -325,16 +310,17 @@ void MoveRows(const GpuRowMoves& work, GpuStream stream) {
 
 void EmbeddingGradients(const GpuEmbeddingGradients& work, GpuStream stream) {
   simt::Launch("embedding_gradients", EmbeddingGradientsKernel, work,
-               {BlocksFor(work.g.columns, kSide), BlocksFor(work.w.columns, kSide), work.splits},
+               {GpuBlocks(work.g.columns, kSide), GpuBlocks(work.w.columns, kSide), work.splits},
                kProductThreads, kProductShared, stream);
 }
 
 void Sample(const GpuSample& work, GpuStream stream) {
-  simt::Launch("sample", SampleKernel, work, ElementGrid(work.size), kThreads, 0, stream);
+  simt::Launch("sample", SampleKernel, work, ElementGrid(work.size, kThreads), kThreads, 0, stream);
 }
 
 void SumParts(const GpuSumParts& work, GpuStream stream) {
-  simt::Launch("sum_parts", SumPartsKernel, work, ElementGrid(work.size), kThreads, 0, stream);
+  simt::Launch("sum_parts", SumPartsKernel, work, ElementGrid(work.size, kThreads), kThreads, 0,
+               stream);
 }
 
 }  // namespace fr::FR_GPU

@@ -138,11 +138,11 @@ class Anchor {
         own.loss += cost;
         coefficients_[n] += 1;
       }
-      sums_.candidates += BlockSum(own.candidates);
-      sums_.chosen += BlockSum(own.chosen);
-      const double active = BlockSum(own.active);
+      sums_.candidates += BlockSum<kWarps>(own.candidates, shared_);
+      sums_.chosen += BlockSum<kWarps>(own.chosen, shared_);
+      const double active = BlockSum<kWarps>(own.active, shared_);
       sums_.active += active;
-      sums_.loss += BlockSum(own.loss);
+      sums_.loss += BlockSum<kWarps>(own.loss, shared_);
       if (simt::ThreadX() == 0) coefficients_[p] -= static_cast<float>(active);
     }
   }
@@ -168,17 +168,6 @@ class Anchor {
     if (simt::ThreadX() != 0) return;
     coefficients_[p] -= 1;
     coefficients_[n] += 1;
-  }
-
-  FR_DEVICE double BlockSum(double value) const {
-    value = WarpSum(value);
-    auto* of_warp = reinterpret_cast<double*>(shared_);
-    if (simt::ThreadX() % 32 == 0) of_warp[simt::ThreadX() / 32] = value;
-    simt::SyncThreads();
-    double sum = 0;
-    for (int warp = 0; warp < kWarps; ++warp) sum += of_warp[warp];
-    simt::SyncThreads();
-    return sum;
   }
 
   const GpuMining& work_;

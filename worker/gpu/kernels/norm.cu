@@ -33,11 +33,11 @@ FR_DEVICE Place PlaceOf(std::int64_t channels) {
 
 simt::Grid NormGrid(std::int64_t parts, std::int64_t channels) {
   const std::int64_t groups = channels / GpuNormWidth(channels);
-  return {parts, BlocksFor(groups, GpuNormColumns(channels)), 1};
+  return {parts, GpuBlocks(groups, GpuNormColumns(channels)), 1};
 }
 
 simt::Grid RowGrid(std::int64_t rows, std::int64_t channels) {
-  return NormGrid(BlocksFor(rows, kRowsEach * GpuNormLanes(channels)), channels);
+  return NormGrid(GpuBlocks(rows, kRowsEach * GpuNormLanes(channels)), channels);
 }
 
 struct Span {
@@ -222,6 +222,32 @@ FR_DEVICE float Derivative(Activation activation, float v, float slope) {
   return 1;
 }
 
+// call(where in memory the thread's channels of a row are), for the rows that it has in a pass from
+// value to value.
+template <class Call>
+FR_DEVICE void ForEachOwnRow(const Place& place, std::int64_t rows, std::int64_t channels,
+                             const Call& call) {
+  FR_UNROLL
+  for (int turn = 0; turn < kRowsEach; ++turn) {
+    const std::int64_t row = (simt::BlockX() * kRowsEach + turn) * place.lanes + place.lane;
+    if (row >= rows) return;
+    call(row * channels + place.channel);
+  }
+}
+
+// What activates, by channel.
+template <int kWidth>
+struct Affines {
+  Values<kWidth> scale;
+  Values<kWidth> offset;
+  Values<kWidth> slope;
+};
+template <int kWidth, class Norm>
+FR_DEVICE Affines<kWidth> AffinesOf(const Norm& norm, std::int64_t channel) {
+  return {LoadVector<kWidth>(norm.scale, channel, 1), LoadVector<kWidth>(norm.offset, channel, 0),
+          LoadVector<kWidth>(norm.slope, channel, 0)};
+}
+
 struct ForwardWork {
   NormForward norm;
   std::int64_t rows;
@@ -233,14 +259,8 @@ ForwardKernel(const ForwardWork work) {
   const NormForward& norm = work.norm;
   const Place place = PlaceOf<kWidth>(norm.channels);
   if (!place.there) return;
-  const Values<kWidth> scale = LoadVector<kWidth>(norm.scale, place.channel, 1);
-  const Values<kWidth> offset = LoadVector<kWidth>(norm.offset, place.channel, 0);
-  const Values<kWidth> slope = LoadVector<kWidth>(norm.slope, place.channel, 0);
-  FR_UNROLL
-  for (int turn = 0; turn < kRowsEach; ++turn) {
-    const std::int64_t row = (simt::BlockX() * kRowsEach + turn) * place.lanes + place.lane;
-    if (row >= work.rows) return;
-    const std::int64_t at = row * norm.channels + place.channel;
+  const auto [scale, offset, slope] = AffinesOf<kWidth>(norm, place.channel);
+  ForEachOwnRow(place, work.rows, norm.channels, [&](std::int64_t at) {
     const Values<kWidth> x = Load<kBf16, kWidth>(norm.x, at);
     Values<kWidth> y = {};
     if (norm.residual != nullptr) y = Load<kBf16, kWidth>(norm.residual, at);
@@ -250,7 +270,7 @@ ForwardKernel(const ForwardWork work) {
       y.v[i] = Activate(norm.activation, v + y.v[i], slope.v[i]);
     }
     Store<kBf16, kWidth>(norm.y, at, y);
-  }
+  });
 }
 
 struct SumNormWork {
@@ -266,11 +286,7 @@ SumNormKernel(const SumNormWork work) {
   if (!place.there) return;
   const Values<kWidth> scale = LoadVector<kWidth>(norm.scale, place.channel, 1);
   const Values<kWidth> offset = LoadVector<kWidth>(norm.offset, place.channel, 0);
-  FR_UNROLL
-  for (int turn = 0; turn < kRowsEach; ++turn) {
-    const std::int64_t row = (simt::BlockX() * kRowsEach + turn) * place.lanes + place.lane;
-    if (row >= work.rows) return;
-    const std::int64_t at = row * norm.channels + place.channel;
+  ForEachOwnRow(place, work.rows, norm.channels, [&](std::int64_t at) {
     Values<kWidth> y = Load<kBf16, kWidth>(norm.x, at);
     const Values<kWidth> residual = Load<kBf16, kWidth>(norm.residual, at);
     Values<kWidth> z;
@@ -281,7 +297,7 @@ SumNormKernel(const SumNormWork work) {
     }
     Store<kBf16, kWidth>(norm.y, at, y);
     Store<kBf16, kWidth>(norm.z, at, z);
-  }
+  });
 }
 
 template <bool kBf16, int kWidth>
@@ -291,9 +307,7 @@ BackwardSumsKernel(const GpuNormBackwardSums work) {
   const Place place = PlaceOf<kWidth>(norm.channels);
   Values<kWidth> sums[3] = {};
   if (place.there) {
-    const Values<kWidth> scale = LoadVector<kWidth>(norm.scale, place.channel, 1);
-    const Values<kWidth> offset = LoadVector<kWidth>(norm.offset, place.channel, 0);
-    const Values<kWidth> slope = LoadVector<kWidth>(norm.slope, place.channel, 0);
+    const auto [scale, offset, slope] = AffinesOf<kWidth>(norm, place.channel);
     const Values<kWidth> mean = LoadVector<kWidth>(norm.mean, place.channel, 0);
     const Span span = PartOf(work.rows);
     for (std::int64_t row = span.begin + place.lane; row < span.end; row += place.lanes) {
@@ -365,18 +379,12 @@ BackwardInputKernel(const BackwardInputWork work) {
   const NormBackward& norm = work.norm;
   const Place place = PlaceOf<kWidth>(norm.channels);
   if (!place.there) return;
-  const Values<kWidth> scale = LoadVector<kWidth>(norm.scale, place.channel, 1);
-  const Values<kWidth> offset = LoadVector<kWidth>(norm.offset, place.channel, 0);
-  const Values<kWidth> slope = LoadVector<kWidth>(norm.slope, place.channel, 0);
+  const auto [scale, offset, slope] = AffinesOf<kWidth>(norm, place.channel);
   const Values<kWidth> a = LoadVector<kWidth>(norm.a, place.channel, 1);
   const Values<kWidth> b = LoadVector<kWidth>(norm.b, place.channel, 0);
   const Values<kWidth> d =
       LoadVector<kWidth>(norm.b == nullptr ? nullptr : norm.d, place.channel, 0);
-  FR_UNROLL
-  for (int turn = 0; turn < kRowsEach; ++turn) {
-    const std::int64_t row = (simt::BlockX() * kRowsEach + turn) * place.lanes + place.lane;
-    if (row >= work.rows) return;
-    const std::int64_t at = row * norm.channels + place.channel;
+  ForEachOwnRow(place, work.rows, norm.channels, [&](std::int64_t at) {
     const Values<kWidth> x = Load<kBf16, kWidth>(norm.x, at);
     const Values<kWidth> dy = Load<kBf16, kWidth>(norm.dy, at);
     Values<kWidth> dx = {};
@@ -388,7 +396,7 @@ BackwardInputKernel(const BackwardInputWork work) {
       dx.v[i] += a.v[i] * g + b.v[i] * x.v[i] + d.v[i];
     }
     Store<kBf16, kWidth>(norm.dx, at, dx);
-  }
+  });
 }
 
 // The kernel for the values' type and the number of channels.
@@ -415,13 +423,13 @@ void MomentsOf(const GpuMoments& work, const GpuNormStatistics* then, GpuStream 
     sum.then = *then;
     sum.then.shift = work.shift;
   }
-  simt::Launch("moments_sum", MomentsSumKernel, sum, {BlocksFor(work.channels, 32), 1, 1},
+  simt::Launch("moments_sum", MomentsSumKernel, sum, {GpuBlocks(work.channels, 32), 1, 1},
                kReduceThreads, ReduceShared<2>(), stream);
 }
 
 void NormStatistics(const GpuNormStatistics& work, GpuStream stream) {
   simt::Launch("norm_statistics", StatisticsKernel, work,
-               {BlocksFor(work.channels, kThreads), 1, 1}, kThreads, 0, stream);
+               {GpuBlocks(work.channels, kThreads), 1, 1}, kThreads, 0, stream);
 }
 
 void ForwardNorm(const NormForward& work, std::int64_t rows, GpuStream stream) {
@@ -443,12 +451,12 @@ void NormBackwardSums(const GpuNormBackwardSums& work, const GpuNormGradients* t
                NormGrid(parts, norm.channels), kThreads, PartialShared<3, 8>(), stream);
   BackwardSumWork sum{work, parts, then != nullptr, {}};
   if (then != nullptr) sum.then = *then;
-  simt::Launch("norm_backward_sum", BackwardSumKernel, sum, {BlocksFor(norm.channels, 32), 1, 1},
+  simt::Launch("norm_backward_sum", BackwardSumKernel, sum, {GpuBlocks(norm.channels, 32), 1, 1},
                kReduceThreads, ReduceShared<3>(), stream);
 }
 
 void NormGradients(const GpuNormGradients& work, GpuStream stream) {
-  simt::Launch("norm_gradients", GradientsKernel, work, {BlocksFor(work.channels, kThreads), 1, 1},
+  simt::Launch("norm_gradients", GradientsKernel, work, {GpuBlocks(work.channels, kThreads), 1, 1},
                kThreads, 0, stream);
 }
 

@@ -12,7 +12,7 @@ namespace fr::FR_GPU {
 inline constexpr int kProductThreads = 256;
 inline constexpr int kSlice = 32;  // along the summed dimension
 inline constexpr int kStages = 4;  // slices in shared memory
-inline constexpr int kSide = 128;  // kGpuBlock
+inline constexpr int kSide = static_cast<int>(kGpuBlock);
 inline constexpr int kSliceValues = kSide * kSlice;
 inline constexpr int kProductShared = kStages * 2 * kSliceValues * 2;  // bytes
 

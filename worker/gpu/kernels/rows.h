@@ -11,16 +11,7 @@ FR_DEVICE std::int64_t RowAt(const GpuRows& tile, std::int64_t i) {
   return tile.row == nullptr ? tile.first + i : tile.row[i];
 }
 
-// Value `v` as planes (gpu_kernels.h) at `place` of the first one.
-FR_DEVICE void StorePlanes(const GpuOperand& out, std::int64_t place, float v) {
-  for (int plane = 0; plane < out.planes; ++plane) {
-    const Bf16Bits bits = simt::ToBf16(v);
-    out.data[plane * out.plane_stride + place] = bits;
-    v -= simt::FromBf16(bits);
-  }
-}
-
-// Two neighbours, the first at an even place.
+// Two neighbours, the first at an even place of the first plane, as planes (gpu_kernels.h).
 FR_DEVICE void StorePlanes(const GpuOperand& out, std::int64_t place, float v0, float v1) {
   for (int plane = 0; plane < out.planes; ++plane) {
     const Bf16Bits low = simt::ToBf16(v0);
@@ -39,9 +30,23 @@ FR_DEVICE Value WarpSum(Value value) {
   return value;
 }
 
-// Splits `count` into blocks of `size`.
-inline std::int64_t BlocksFor(std::int64_t count, std::int64_t size) {
-  return (count + size - 1) / size;
+// Of all kWarps warps of the block, in every thread. `shared` has a value for each warp, and may be
+// used for something else afterwards.
+template <int kWarps>
+FR_DEVICE double BlockSum(double value, char* shared) {
+  value = WarpSum(value);
+  auto* of_warp = reinterpret_cast<double*>(shared);
+  if (simt::ThreadX() % 32 == 0) of_warp[simt::ThreadX() / 32] = value;
+  simt::SyncThreads();
+  double sum = 0;
+  for (int warp = 0; warp < kWarps; ++warp) sum += of_warp[warp];
+  simt::SyncThreads();
+  return sum;
+}
+
+// A thread for each of `size` elements.
+inline simt::Grid ElementGrid(std::int64_t size, int threads) {
+  return {GpuBlocks(size, threads), 1, 1};
 }
 
 // One weight, or bias, with its state moves by gradient g (RowUpdate). `decay` is the rule's, or 0.

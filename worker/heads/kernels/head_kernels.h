@@ -28,6 +28,9 @@ inline constexpr std::int64_t PanelOffset(std::int64_t column, std::int64_t k) {
 // A logit so low that its probability is 0 whatever the others are; unlike -inf, 0 times it is 0.
 inline constexpr float kNoLogit = -1e30F;
 
+// A row this short has no direction: its logits are those of a longer one in the same direction.
+inline constexpr float kMinRowNorm = 1e-12F;
+
 // Bins of bounds on probabilities (head_shard.h), of half an e-fold each: down to exp(-48).
 inline constexpr int kBoundBins = 96;
 
