@@ -11,8 +11,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <filesystem>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -22,6 +22,7 @@
 #include <CLI/CLI.hpp>
 
 #include "bench/measure.h"
+#include "common/base/command_output.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/base/parallel.h"
@@ -75,11 +76,11 @@ std::pair<double, double> Reference(const Setting& setting, const fs::path& dire
   const std::string command =
       fmt::format("OMP_NUM_THREADS={0} '{1}' '{2}' '{3}' {0}", setting.threads, setting.python,
                   FR_ALIGN_REFERENCE, directory.string());
-  FILE* pipe = popen(command.c_str(), "r");
+  const auto [ended_well, text] = OutputOf(command);
+  std::istringstream answer(text);
   double one_by_one = 0;
   double batch = 0;
-  const bool read = pipe != nullptr && fscanf(pipe, "%lf %lf", &one_by_one, &batch) == 2;
-  if (pipe == nullptr || pclose(pipe) != 0 || !read) {
+  if (!ended_well || !(answer >> one_by_one >> batch)) {
     throw Error(ErrorCode::kFailedPrecondition,
                 fmt::format("{}: cannot run facenet-pytorch: see its message", setting.python));
   }

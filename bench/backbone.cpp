@@ -17,10 +17,10 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -32,6 +32,7 @@
 
 #include "bench/eager_network.h"
 #include "bench/measure.h"
+#include "common/base/command_output.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/cli/run_command.h"
@@ -153,12 +154,11 @@ double OnnxruntimeMilliseconds(const Model& model, const Setting& setting) {
   const std::string command =
       fmt::format("'{}' '{}' '{}' {} {}", setting.python, (directory / "latency.py").string(),
                   (directory / "model.onnx").string(), setting.threads, setting.seconds);
-  FILE* pipe = popen(command.c_str(), "r");
-  double milliseconds = 0;
-  const bool read = pipe != nullptr && std::fscanf(pipe, "%lf", &milliseconds) == 1;
-  const bool ended = pipe != nullptr && pclose(pipe) == 0;
+  const auto [ended_well, text] = OutputOf(command);
   std::filesystem::remove_all(directory);
-  if (!read || !ended) {
+  std::istringstream answer(text);
+  double milliseconds = 0;
+  if (!ended_well || !(answer >> milliseconds)) {
     throw Error(ErrorCode::kFailedPrecondition,
                 setting.python + ": its onnxruntime did not run the model: see its message above");
   }

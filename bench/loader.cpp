@@ -12,14 +12,13 @@
 #include "worker/data/loader.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <memory>
 #include <numeric>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -29,6 +28,7 @@
 #include <CLI/CLI.hpp>
 
 #include "bench/measure.h"
+#include "common/base/command_output.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/base/random.h"
@@ -96,13 +96,11 @@ double LoadBatches(const TrainingSet& set, const AugmentOptions& augment, double
 std::vector<std::pair<std::string, double>> RunPython(const Setting& setting) {
   const std::string command =
       fmt::format("{} {} {} {}", setting.python, FR_LOADER_REFERENCE, setting.set, setting.seconds);
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command.c_str(), "r"), pclose);
+  std::istringstream answer(OutputOf(command).text);
   std::vector<std::pair<std::string, double>> rates;
-  std::array<char, 64> name = {};
+  std::string name;
   double rate = 0;
-  while (pipe && std::fscanf(pipe.get(), "%63s %lf", name.data(), &rate) == 2) {
-    rates.emplace_back(name.data(), rate);
-  }
+  while (answer >> name >> rate) rates.emplace_back(name, rate);
   if (rates.empty()) {
     throw Error(ErrorCode::kUnavailable, command + ": failed; it needs numpy, cv2 and PIL");
   }

@@ -30,10 +30,10 @@
 #include <CLI/CLI.hpp>
 #include <torch/torch.h>
 
-#include "bench/command_output.h"
 #include "bench/measure.h"
 #include "bench/train_candidates.h"
 #include "bench/train_gpu.h"
+#include "common/base/command_output.h"
 #include "common/base/error.h"
 #include "common/cli/run_command.h"
 #include "worker/comm/mpi_communicator.h"

@@ -9,10 +9,10 @@
 #include <nlohmann/json.hpp>
 #include <torch/torch.h>
 
-#include "bench/command_output.h"
 #include "bench/gpu_bench.h"
 #include "bench/measure.h"
 #include "bench/train_candidates.h"
+#include "common/base/command_output.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
 #include "common/networks/costs.h"

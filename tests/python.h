@@ -1,12 +1,13 @@
 #pragma once
 // Asking an independent implementation: a short Python program, its answer as text.
 
-#include <array>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
+
+#include "common/base/command_output.h"
 
 namespace fr {
 
@@ -16,14 +17,9 @@ inline std::string RunPython(const std::filesystem::path& directory, const std::
                              const std::string& interpreter = FR_PYTHON) {
   std::ofstream(directory / "program.py") << program;
   const std::string command = "cd '" + directory.string() + "' && '" + interpreter + "' program.py";
-  FILE* pipe = popen(command.c_str(), "r");
-  std::string text;
-  std::array<char, 4096> buffer;
-  while (const std::size_t size = fread(buffer.data(), 1, buffer.size(), pipe)) {
-    text.append(buffer.data(), size);
-  }
-  if (pclose(pipe) != 0) throw std::runtime_error("the reference program failed");
-  return text;
+  auto [ended_well, text] = OutputOf(command);
+  if (!ended_well) throw std::runtime_error("the reference program failed");
+  return std::move(text);
 }
 
 }  // namespace fr

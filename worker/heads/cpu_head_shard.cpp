@@ -69,6 +69,8 @@ double Product(const float* a, const float* b, std::int64_t size) {
                             [](double x, double y) { return x * y; });
 }
 
+float InverseNorm(float squared_norm) { return 1 / std::max(std::sqrt(squared_norm), kMinRowNorm); }
+
 double Length(const float* a, std::int64_t size) {
   return std::max<double>(std::sqrt(Product(a, a, size)), kMinRowNorm);
 }
@@ -232,7 +234,7 @@ void CpuHeadShard::RowsWritten() {
       float squared_norm = 0;
       kernels_.update_rows(false, nullptr, 1, nullptr, 0, columns_,
                            {&w, &first, nullptr, &radial, &squared_norm, nullptr}, nothing);
-      inverse_norm_[row] = 1 / std::max(std::sqrt(squared_norm), kMinRowNorm);
+      inverse_norm_[row] = InverseNorm(squared_norm);
     }
   });
 }
@@ -569,7 +571,7 @@ void CpuHeadShard::UpdateTile(const float* g, std::int64_t words, const RowUpdat
                        rows, update);
   if (accumulates || !options_.normalizes_weights) return;
   for (std::int64_t i = 0; i < space.size; ++i) {
-    inverse_norm_[space.rows[i]] = 1 / std::max(std::sqrt(space.squared_norm[i]), kMinRowNorm);
+    inverse_norm_[space.rows[i]] = InverseNorm(space.squared_norm[i]);
   }
 }
 
@@ -716,7 +718,7 @@ void CpuHeadShard::ApplyAccumulated(const RowUpdate& update) {
                         space.gradient.data()};
     kernels_.update_rows(false, nullptr, space.size, nullptr, 0, columns_, rows, update);
     for (std::int64_t i = 0; i < space.size && options_.normalizes_weights; ++i) {
-      inverse_norm_[space.rows[i]] = 1 / std::max(std::sqrt(space.squared_norm[i]), kMinRowNorm);
+      inverse_norm_[space.rows[i]] = InverseNorm(space.squared_norm[i]);
     }
     UpdateBias(space, update);
   });
