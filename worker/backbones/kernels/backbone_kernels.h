@@ -27,6 +27,9 @@ namespace fr {
 // Float32 sums become float64 after so many rows.
 inline constexpr std::int64_t kSumRows = 64;
 
+// The share of a batch in the running means and variances of batch norm, as in PyTorch.
+inline constexpr double kNormMomentum = 0.1;
+
 // act(v), and its derivative in brackets:
 enum class Activation : std::uint8_t {
   kNone,   // v                      [1]

@@ -6,11 +6,10 @@
 #include "common/base/checksum.h"
 #include "common/base/error.h"
 #include "common/base/random.h"
+#include "worker/backbones/kernels/backbone_kernels.h"
 
 namespace fr {
 namespace {
-
-constexpr double kMomentum = 0.1;
 
 using Tensors = std::vector<at::Tensor>;
 
@@ -28,7 +27,7 @@ at::Tensor Conv(const Node& node, const at::Tensor& x, const Tensors& parameters
 at::Tensor BatchNorm(const Node& node, const at::Tensor& x, const Tensors& p,
                      const ComputeMode& mode) {
   if (mode.training) p[4].add_(1);
-  return at::batch_norm(x, p[0], p[1], p[2], p[3], mode.training, kMomentum, node.epsilon,
+  return at::batch_norm(x, p[0], p[1], p[2], p[3], mode.training, kNormMomentum, node.epsilon,
                         /*cudnn_enabled=*/false);
 }
 

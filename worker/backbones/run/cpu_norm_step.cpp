@@ -7,8 +7,6 @@
 namespace fr {
 namespace {
 
-constexpr double kMomentum = 0.1;
-
 // Sums `values` over ranks.
 void SumOverRanks(std::vector<double>& values, Communicator* comm) {
   if (comm == nullptr) return;
@@ -138,9 +136,9 @@ class CpuNormStep final : public NormStep {
       const auto sample_variance = static_cast<float>(statistics.variance[c] * unbiased);
       // One batch that is not finite would stay in the means for ever.
       if (!std::isfinite(sample_variance)) continue;
-      mean[c] += static_cast<float>(kMomentum * (statistics.mean[c] - mean[c]));
+      mean[c] += static_cast<float>(kNormMomentum * (statistics.mean[c] - mean[c]));
       variance[c] +=
-          static_cast<float>(kMomentum * (statistics.variance[c] * unbiased - variance[c]));
+          static_cast<float>(kNormMomentum * (statistics.variance[c] * unbiased - variance[c]));
     }
     *parameters_[4].mutable_data_ptr<std::int64_t>() += 1;
   }

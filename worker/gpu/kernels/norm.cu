@@ -165,7 +165,7 @@ FR_DEVICE void Finish(const GpuNormStatistics& work, std::int64_t c, double firs
   // One batch that is not finite, as float32 has it, would stay in the means for ever.
   if (!(static_cast<double>(static_cast<float>(unbiased)) < simt::Infinity())) return;
   const auto moved = [](float* running, double value) {
-    *running += static_cast<float>(0.1 * (value - static_cast<double>(*running)));
+    *running += static_cast<float>(kNormMomentum * (value - static_cast<double>(*running)));
   };
   moved(work.running_mean + c, mean);
   moved(work.running_variance + c, unbiased);
